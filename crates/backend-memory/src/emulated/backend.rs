@@ -1,0 +1,125 @@
+//! The emulated store as a backend.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use locks_api::spi::{
+    Attempt, Backend, Claim, CrashRelease, Events, Fairness, Grant, Guarantees, Inline, InstanceId,
+    LossDetection, Recovery, Released, Renewed, Restart, Result, Scope, async_trait,
+};
+
+use super::{EmulatedStore, Line};
+
+/// An [`EmulatedStore`] as a backend: its steps travel over a [`Line`].
+#[derive(Debug)]
+pub struct EmulatedBackend {
+    store: EmulatedStore,
+    line: Line,
+    guarantees: Guarantees,
+    events: OnceLock<Events>,
+    instance: OnceLock<InstanceId>,
+    epoch: AtomicU64,
+}
+
+impl EmulatedBackend {
+    pub(super) fn new(store: EmulatedStore) -> (Self, Line) {
+        let line = Line::new();
+        let fairness = if store.emulation.queue { Fairness::Fifo } else { Fairness::None };
+        let guarantees = Guarantees::new("emulated", Scope::Process)
+            .with_ttl(store.emulation.ttl)
+            .with_crash_release(CrashRelease::AfterTtl)
+            .with_fairness(fairness)
+            .with_loss(LossDetection::Pushed)
+            .with_restart(Restart::Grace);
+        let epoch = AtomicU64::new(store.epoch());
+        let backend = Self {
+            store,
+            line: line.clone(),
+            guarantees,
+            events: OnceLock::new(),
+            instance: OnceLock::new(),
+            epoch,
+        };
+        (backend, line)
+    }
+
+    /// Listens to the store under the engine's id, which its first claim tells.
+    fn listen(&self, claims: &[Claim]) {
+        if let (Some(claim), Some(events)) = (claims.first(), self.events.get()) {
+            let instance = *self.instance.get_or_init(|| claim.instance);
+            self.store.listen(instance, events, &self.line);
+        }
+    }
+
+    /// Tells the engine if the store has entered a new epoch since the last step.
+    fn compare_epoch(&self) {
+        let epoch = self.store.epoch();
+        if self.epoch.swap(epoch, Ordering::SeqCst) != epoch
+            && let Some(events) = self.events.get()
+        {
+            events.reset();
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for EmulatedBackend {
+    fn guarantees(&self) -> &Guarantees {
+        &self.guarantees
+    }
+
+    fn subscribe(&self, events: Events) {
+        self.line.attach(events.clone());
+        self.events.get_or_init(|| events);
+    }
+
+    async fn acquire(&self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>> {
+        self.listen(claims);
+        let replies =
+            self.line.carry(|| claims.iter().map(|claim| self.store.acquire(claim)).collect()).await?;
+        self.compare_epoch();
+        Ok(replies)
+    }
+
+    async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
+        let undo = || claims.iter().map(|claim| Ok(self.store.cancel(claim))).collect();
+        self.line.carry(undo).await
+    }
+
+    async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
+        let give_back = || grants.iter().map(|grant| Ok(self.store.release(grant))).collect();
+        self.line.carry(give_back).await
+    }
+
+    async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>> {
+        let replies =
+            self.line.carry(|| grants.iter().map(|grant| self.store.renew(grant)).collect()).await?;
+        self.compare_epoch();
+        Ok(replies)
+    }
+
+    async fn close(&self) -> Result<()> {
+        if let Some(instance) = self.instance.get() {
+            self.store.stop_listening(*instance);
+        }
+        Ok(())
+    }
+
+    fn inline(&self) -> Option<&dyn Inline> {
+        None
+    }
+
+    fn recovery(&self) -> Option<&dyn Recovery> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Recovery for EmulatedBackend {
+    async fn grants(&self) -> Result<Vec<Grant>> {
+        match self.instance.get() {
+            Some(instance) => self.line.carry(|| self.store.grants(*instance)).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}

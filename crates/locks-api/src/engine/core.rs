@@ -1,0 +1,604 @@
+//! The state machine of one `Locks`: what callers ask, what the store is asked, and what happens next.
+//!
+//! It does no I/O, reads no clock and starts no thread: every input comes with the present instant, and
+//! what is to be done leaves through [`Outbox`] and [`Core::take_wakes`]. So one mutex around it is enough, any thread may drive it,
+//! and the simulation can run it under thousands of schedules.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::debt::Debt;
+use super::entry::{Entry, EntryKey, Hold, Pending, Phase, Releasing, Usage};
+use super::outbox::Outbox;
+use super::ticket::{Answer, Granted, Patience, Ticket, TicketKey, TicketState, Wish};
+use super::timers::{Timer, TimerKey, Timers};
+use crate::busy::Busy;
+use crate::clock::Boottime;
+use crate::error::{Error, ErrorKind};
+use crate::holder::Holder;
+use crate::loss::LossReason;
+use crate::name::LockName;
+use crate::observe;
+use crate::spi::{Claim, ClaimId, InstanceId, LeaseId, Mode, TokenBlock, TtlLimits};
+
+/// What the engine was built with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) backend: &'static str,
+    pub(crate) ttl: Option<TtlLimits>,
+    /// How long a store may be out of reach before a wait ends.
+    pub(crate) store_timeout: Duration,
+    pub(crate) hand_on: bool,
+    /// Whether the store answers on the caller's thread.
+    pub(crate) inline: bool,
+    /// Seeds jitter and ids.
+    pub(crate) seed: u64,
+}
+
+/// The longest row of hand-ons, beside [`TokenBlock::MAX_LEN`] guards.
+const HAND_ON_LIMIT: Duration = Duration::from_millis(5);
+
+/// How long a reply may take before the step is sent again, at most.
+const REPLY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The state machine of one `Locks`.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(super) settings: Settings,
+    pub(super) instance: InstanceId,
+    /// The lease that new claims go on.
+    pub(super) lease: LeaseId,
+    pub(super) entries: Slab<Entry>,
+    by_name: HashMap<LockName, EntryKey>,
+    tickets: Slab<Ticket>,
+    pub(super) timers: Timers,
+    /// Grants with an expiry, by the time of their next renewal.
+    pub(super) renewals: BTreeSet<(Boottime, EntryKey)>,
+    pub(super) debts: HashMap<ClaimId, Debt>,
+    /// Whether renewals wait for the store's list of our grants.
+    pub(super) recovering: bool,
+    pub(super) outbox: Outbox,
+    wakes: Vec<Waker>,
+    pub(super) random: fastrand::Rng,
+    closed: bool,
+    closing: Option<TicketKey>,
+}
+
+impl Core {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let mut random = fastrand::Rng::with_seed(settings.seed);
+        Self {
+            instance: InstanceId::from_bits(random.u128(1..)),
+            settings,
+            lease: LeaseId::FIRST,
+            entries: Slab::new(),
+            by_name: HashMap::new(),
+            tickets: Slab::new(),
+            timers: Timers::default(),
+            renewals: BTreeSet::new(),
+            debts: HashMap::new(),
+            recovering: false,
+            outbox: Outbox::default(),
+            wakes: Vec::new(),
+            random,
+            closed: false,
+            closing: None,
+        }
+    }
+
+    /// A caller wants a lock. The answer comes through [`Core::poll`].
+    pub(crate) fn acquire(&mut self, wish: Wish, now: Boottime) -> TicketKey {
+        let Wish { name, ttl, holder, patience } = wish;
+        let ticket = self.tickets.insert(Ticket::acquisition(ttl, holder, patience, now));
+        if self.closed {
+            self.answer(ticket, Answer::Failed(Error::closed()));
+            return ticket;
+        }
+        let key = self.entry(&name);
+        if patience == Patience::Try
+            && let Some(busy) = self.busy_here(key)
+        {
+            self.answer(ticket, Answer::Busy(busy));
+            return ticket;
+        }
+        let entry = &mut self.entries[key];
+        entry.waiting.push_back(ticket);
+        entry.live += 1;
+        let waiting = &mut self.tickets[ticket];
+        waiting.entry = Some(key);
+        waiting.linked = true;
+        if let Patience::Until(deadline) = patience {
+            waiting.timer = Some(self.timers.set(deadline, Timer::Ticket(ticket)));
+        }
+        self.advance(key, now);
+        ticket
+    }
+
+    /// Takes the answer, or leaves the waker for when it comes.
+    pub(crate) fn poll(&mut self, key: TicketKey, context: &Context<'_>) -> Poll<Answer> {
+        let ticket = &mut self.tickets[key];
+        match std::mem::replace(&mut ticket.state, TicketState::Gone) {
+            TicketState::Answered(answer) => {
+                self.forget(key);
+                Poll::Ready(answer)
+            }
+            TicketState::Waiting(waker) => {
+                let waker = match waker {
+                    Some(waker) if waker.will_wake(context.waker()) => waker,
+                    _ => context.waker().clone(),
+                };
+                ticket.state = TicketState::Waiting(Some(waker));
+                Poll::Pending
+            }
+            TicketState::Gone => Poll::Ready(Answer::Failed(Error::closed())),
+        }
+    }
+
+    /// The caller has gone before it took the answer. A grant that it had not taken yet goes on to the next.
+    pub(crate) fn abandon(&mut self, key: TicketKey, now: Boottime) {
+        let ticket = &mut self.tickets[key];
+        let state = std::mem::replace(&mut ticket.state, TicketState::Gone);
+        let entry = ticket.entry;
+        self.timers.clear(ticket.timer.take());
+        self.forget(key);
+        match (state, entry) {
+            (TicketState::Answered(Answer::Granted(granted)), _) => {
+                self.release(&granted, false, now);
+            }
+            (TicketState::Waiting(_), Some(entry)) => {
+                self.entries[entry].live -= 1;
+                self.sweep(entry);
+                self.advance(entry, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A guard gives its grant back. With `answer`, the returned ticket says when and whether the store took it.
+    ///
+    /// A grant that was lost before is reported as such.
+    pub(crate) fn release(&mut self, granted: &Granted, answer: bool, now: Boottime) -> Option<TicketKey> {
+        let lost = if granted.lease.is_held_at(now) { None } else { granted.lease.loss() };
+        let ticket = answer.then(|| self.tickets.insert(Ticket::confirmation(now)));
+        let held = self
+            .entries
+            .get_mut(granted.entry)
+            .and_then(|entry| entry.hold_of(granted.lease.claim()))
+            .is_some();
+        match (held, lost) {
+            (true, None) => {
+                if let Some(hold) = self.entries[granted.entry].hold_of(granted.lease.claim()) {
+                    hold.usage = Usage::Free;
+                }
+                if !self.hand_on(granted.entry, now) {
+                    self.give_back(granted.entry, ticket, now);
+                    return ticket;
+                }
+            }
+            (true, Some(reason)) => {
+                // The deadline has passed and the timer has not fired yet.
+                if let Some(hold) = self.entries[granted.entry].hold_of(granted.lease.claim()) {
+                    hold.usage = Usage::Free;
+                }
+                self.lose(granted.entry, reason, now);
+            }
+            (false, _) => {}
+        }
+        if let Some(ticket) = ticket {
+            let done = match lost {
+                Some(reason) => Answer::Failed(Error::lost(reason)),
+                None => Answer::Done,
+            };
+            self.answer(ticket, done);
+        }
+        ticket
+    }
+
+    /// Refuses everything from now on, ends all waits, takes the locks from their guards and gives them
+    /// back. The ticket's answer says whether the store took all of them within `store_timeout`.
+    pub(crate) fn close(&mut self, now: Boottime) -> TicketKey {
+        let ticket = self.tickets.insert(Ticket::confirmation(now));
+        if let Some(earlier) = self.closing.replace(ticket) {
+            self.answer(earlier, Answer::Failed(Error::closed()));
+        }
+        self.timers.set(now.after(self.settings.store_timeout), Timer::Close);
+        self.closed = true;
+        let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            while let Some(waiter) = self.next_waiter(key) {
+                self.answer(waiter, Answer::Failed(Error::closed()));
+            }
+            if let Phase::Held(hold) = &mut self.entries[key].phase {
+                hold.lease.lose(LossReason::Closed);
+                hold.usage = Usage::Free;
+            }
+            self.advance(key, now);
+        }
+        self.check_closed();
+        ticket
+    }
+
+    /// Closing has taken long enough.
+    pub(super) fn give_up_closing(&mut self) {
+        if let Some(ticket) = self.closing.take() {
+            let left = self.entries.len() + self.debts.len();
+            let message = format!("{left} locks could not be given back to the store in time");
+            self.answer(ticket, Answer::Failed(Error::new(ErrorKind::Unavailable, message)));
+        }
+    }
+
+    /// Whether the store has nothing of ours any more, and nothing is under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.entries.is_empty() && self.debts.is_empty()
+    }
+
+    pub(super) fn check_closed(&mut self) {
+        if self.is_settled()
+            && let Some(ticket) = self.closing.take()
+        {
+            self.answer(ticket, Answer::Done);
+        }
+    }
+
+    /// The engine can't go on: everybody who waits is told so.
+    pub(crate) fn fail_waits(&mut self, error: &Error) {
+        let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.fail_all(key, error);
+        }
+    }
+
+    /// Does what is due by now.
+    pub(crate) fn tick(&mut self, now: Boottime) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Ticket(ticket) => self.lose_patience(ticket, now),
+                Timer::Entry(entry) => self.overdue(entry, now),
+                Timer::Lease(entry) => self.check_lease(entry, now),
+                Timer::Debt(claim) => self.retry_debt(claim, now),
+                Timer::Recovery => self.recover(now),
+                Timer::Close => self.give_up_closing(),
+            }
+        }
+        self.renew_due(now);
+    }
+
+    /// When [`Core::tick`] has something to do.
+    pub(crate) fn next_tick(&self) -> Option<Boottime> {
+        let renewal = self.renewals.first().map(|(at, _)| *at).filter(|_| !self.recovering);
+        match (self.timers.next(), renewal) {
+            (Some(timer), Some(renewal)) => Some(timer.min(renewal)),
+            (timer, renewal) => timer.or(renewal),
+        }
+    }
+
+    /// What the store is to be asked.
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Who has an answer; to be woken once the mutex is free.
+    pub(crate) fn take_wakes(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// Whether anybody is to be woken.
+    pub(crate) fn has_wakes(&self) -> bool {
+        !self.wakes.is_empty()
+    }
+
+    /// Takes the one step that the lock's phase and its waiters call for.
+    pub(super) fn advance(&mut self, key: EntryKey, now: Boottime) {
+        loop {
+            let entry = &mut self.entries[key];
+            let wanted = entry.live > 0;
+            match &entry.phase {
+                Phase::Idle if wanted => return self.claim(key, now),
+                Phase::Idle => return self.remove(key),
+                Phase::Held(hold) if hold.usage == Usage::Free => {
+                    if !self.hand_on(key, now) {
+                        self.give_back(key, None, now);
+                    }
+                    return;
+                }
+                Phase::Queued(_) if !wanted => return self.withdraw(key, now),
+                Phase::Pausing(timer) if !wanted => {
+                    let timer = *timer;
+                    self.timers.clear(Some(timer));
+                    self.entries[key].phase = Phase::Idle;
+                }
+                Phase::Claiming(_)
+                | Phase::Queued(_)
+                | Phase::Pausing(_)
+                | Phase::Held(_)
+                | Phase::Releasing(_)
+                | Phase::Cancelling(_) => return,
+            }
+        }
+    }
+
+    /// Sends a new claim on behalf of whoever is first.
+    fn claim(&mut self, key: EntryKey, now: Boottime) {
+        let Some(first) = self.first_waiter(key) else { return };
+        let entry = &self.entries[key];
+        let may_wait = entry.waiting.iter().any(|ticket| {
+            self.tickets[*ticket].is_waiting() && self.tickets[*ticket].patience != Patience::Try
+        });
+        let ticket = &self.tickets[first];
+        let claim = Claim {
+            id: ClaimId::from_bits(self.random.u128(1..)),
+            instance: self.instance,
+            name: entry.name.clone(),
+            mode: Mode::Exclusive,
+            lease: self.lease,
+            ttl: ticket.ttl,
+            may_wait,
+            holder: ticket.holder.clone().unwrap_or_default(),
+        };
+        self.outbox.acquire.push(claim.clone());
+        let timer = self.reply_timer(key, claim.ttl, now);
+        self.entries[key].phase =
+            Phase::Claiming(Pending { claim, timer, trouble: None, sent: 1, answered: 0 });
+    }
+
+    /// Sends the same claim again.
+    pub(super) fn claim_again(&mut self, key: EntryKey, now: Boottime) {
+        let entry = &mut self.entries[key];
+        let (Phase::Claiming(pending) | Phase::Queued(pending)) = &mut entry.phase else { return };
+        pending.sent += 1;
+        let claim = pending.claim.clone();
+        let old = pending.timer.take();
+        self.timers.clear(old);
+        let timer = self.reply_timer(key, claim.ttl, now);
+        if let Phase::Claiming(pending) | Phase::Queued(pending) = &mut self.entries[key].phase {
+            pending.timer = timer;
+        }
+        self.outbox.acquire.push(claim);
+    }
+
+    /// Undoes a queued claim that nobody wants any more.
+    fn withdraw(&mut self, key: EntryKey, now: Boottime) {
+        let Phase::Queued(mut pending) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
+            return;
+        };
+        self.timers.clear(pending.timer.take());
+        self.outbox.cancel.push(pending.claim.clone());
+        pending.timer = self.reply_timer(key, pending.claim.ttl, now);
+        self.entries[key].phase = Phase::Cancelling(pending);
+    }
+
+    /// Gives a free grant to the next waiter that may have it. False if there is none.
+    pub(super) fn hand_on(&mut self, key: EntryKey, now: Boottime) -> bool {
+        let Some(next) = self.first_waiter(key) else { return false };
+        let ttl = self.tickets[next].ttl;
+        let hand_on = self.settings.hand_on && !self.closed;
+        let entry = &mut self.entries[key];
+        let Phase::Held(hold) = &mut entry.phase else { return false };
+        if hold.usage != Usage::Free {
+            return false;
+        }
+        let first = hold.used == 0;
+        let in_row = hand_on && now.since(hold.since) < HAND_ON_LIMIT && !hold.lease.is_exported();
+        if !(first || in_row) || !hold.may_serve(ttl, now) {
+            return false;
+        }
+        let Some(token) = hold.grant.tokens.nth(hold.used) else { return false };
+        if first {
+            hold.since = now;
+        }
+        hold.used += 1;
+        hold.usage = Usage::Out;
+        let granted = Granted { entry: key, lease: Arc::clone(&hold.lease), token };
+        observe::granted(
+            self.settings.backend,
+            &entry.name,
+            token,
+            now.since(self.tickets[next].since),
+            !first,
+        );
+        entry.waiting.pop_front();
+        entry.live -= 1;
+        self.tickets[next].linked = false;
+        self.answer(next, Answer::Granted(granted));
+        true
+    }
+
+    /// Sends a free grant back to the store.
+    fn give_back(&mut self, key: EntryKey, ticket: Option<TicketKey>, now: Boottime) {
+        let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
+        let forgotten_at = self.end_upkeep(key, &hold);
+        observe::released(self.settings.backend, &hold.grant.name);
+        self.outbox.release.push(hold.grant.clone());
+        let timer = self.reply_timer(key, hold.upkeep.as_ref().map(|upkeep| upkeep.ttl), now);
+        self.entries[key].phase =
+            Phase::Releasing(Releasing { grant: hold.grant, ticket, timer, forgotten_at });
+    }
+
+    /// Why a `try` has no chance inside this process, if so: somebody here has the lock or came first.
+    fn busy_here(&self, key: EntryKey) -> Option<Busy> {
+        let entry = &self.entries[key];
+        let ours = matches!(&entry.phase, Phase::Held(hold) if hold.usage != Usage::Free);
+        if ours {
+            return Some(Busy::Held { by: Some(Holder::this_process()) });
+        }
+        (entry.live > 0).then(|| entry.seen.clone().unwrap_or(Busy::Held { by: None }))
+    }
+
+    /// Tells every waiter that asked for a `try` that the lock is busy.
+    pub(super) fn refuse_tries(&mut self, key: EntryKey, busy: &Busy) {
+        let tries: Vec<TicketKey> = self.entries[key]
+            .waiting
+            .iter()
+            .copied()
+            .filter(|ticket| {
+                self.tickets[*ticket].is_waiting() && self.tickets[*ticket].patience == Patience::Try
+            })
+            .collect();
+        for ticket in tries {
+            self.entries[key].live -= 1;
+            self.answer(ticket, Answer::Busy(busy.clone()));
+        }
+    }
+
+    /// Tells everybody who waits for this lock why it can't be had.
+    pub(super) fn fail_all(&mut self, key: EntryKey, error: &Error) {
+        while let Some(ticket) = self.next_waiter(key) {
+            self.answer(ticket, Answer::Failed(error.clone()));
+        }
+    }
+
+    /// A caller's time is up.
+    fn lose_patience(&mut self, key: TicketKey, now: Boottime) {
+        let Some(ticket) = self.tickets.get_mut(key) else { return };
+        ticket.timer = None;
+        let Some(entry) = ticket.entry.filter(|_| ticket.is_waiting()) else { return };
+        let error = match &self.entries[entry].phase {
+            Phase::Claiming(Pending { trouble: Some(_), .. }) => {
+                Error::new(ErrorKind::Unavailable, "the store did not answer in the given time")
+            }
+            _ => Error::new(ErrorKind::Timeout, "not acquired in the given time").with_busy(
+                self.entries[entry]
+                    .seen
+                    .clone()
+                    .unwrap_or_else(|| Busy::Held { by: self.holder_here(entry) }),
+            ),
+        };
+        self.entries[entry].live -= 1;
+        self.answer(key, Answer::Failed(error));
+        self.sweep(entry);
+        self.advance(entry, now);
+    }
+
+    /// Who holds the lock if that is known without asking: this process.
+    fn holder_here(&self, key: EntryKey) -> Option<Holder> {
+        matches!(self.entries[key].phase, Phase::Held(_)).then(Holder::this_process)
+    }
+
+    /// The first ticket that still waits; drops those before it that do not.
+    fn first_waiter(&mut self, key: EntryKey) -> Option<TicketKey> {
+        let entry = &mut self.entries[key];
+        while let Some(&first) = entry.waiting.front() {
+            if self.tickets[first].is_waiting() {
+                return Some(first);
+            }
+            entry.waiting.pop_front();
+            Self::unlink(&mut self.tickets, first);
+        }
+        None
+    }
+
+    /// Takes the first ticket that still waits out of the queue.
+    pub(super) fn next_waiter(&mut self, key: EntryKey) -> Option<TicketKey> {
+        let ticket = self.first_waiter(key)?;
+        let entry = &mut self.entries[key];
+        entry.waiting.pop_front();
+        entry.live -= 1;
+        self.tickets[ticket].linked = false;
+        Some(ticket)
+    }
+
+    /// Keeps a queue of which many have gone from growing.
+    fn sweep(&mut self, key: EntryKey) {
+        let entry = &mut self.entries[key];
+        if entry.waiting.len() <= 2 * entry.live + 32 {
+            return;
+        }
+        let tickets = &mut self.tickets;
+        entry.waiting.retain(|ticket| {
+            let waits = tickets[*ticket].is_waiting();
+            if !waits {
+                Self::unlink(tickets, *ticket);
+            }
+            waits
+        });
+    }
+
+    pub(super) fn answer(&mut self, key: TicketKey, answer: Answer) {
+        let ticket = &mut self.tickets[key];
+        let timer = ticket.timer.take();
+        if ticket.entry.is_none() {
+            ticket.linked = false;
+        }
+        match std::mem::replace(&mut ticket.state, TicketState::Answered(answer)) {
+            TicketState::Waiting(waker) => self.wakes.extend(waker),
+            TicketState::Answered(_) => {}
+            TicketState::Gone => {
+                ticket.state = TicketState::Gone;
+                self.forget(key);
+            }
+        }
+        self.timers.clear(timer);
+    }
+
+    /// Frees a ticket whose owner has gone, unless a queue still names it.
+    fn forget(&mut self, key: TicketKey) {
+        if !self.tickets[key].linked {
+            self.tickets.remove(key);
+        }
+    }
+
+    /// Frees a ticket that no queue names any more, if its owner has gone.
+    fn unlink(tickets: &mut Slab<Ticket>, key: TicketKey) {
+        tickets[key].linked = false;
+        if matches!(tickets[key].state, TicketState::Gone) {
+            tickets.remove(key);
+        }
+    }
+
+    fn entry(&mut self, name: &LockName) -> EntryKey {
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let key = self.entries.insert(Entry::new(name.clone()));
+        self.by_name.insert(name.clone(), key);
+        key
+    }
+
+    pub(super) fn find(&self, name: &LockName) -> Option<EntryKey> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Forgets a lock that nobody here wants or has.
+    fn remove(&mut self, key: EntryKey) {
+        // Only tickets that have gone can be left.
+        while let Some(ticket) = self.entries[key].waiting.pop_front() {
+            Self::unlink(&mut self.tickets, ticket);
+        }
+        let entry = self.entries.remove(key);
+        self.by_name.remove(&entry.name);
+        self.check_closed();
+    }
+
+    /// The timer for the case that no reply comes. A store that answers inline always does.
+    fn reply_timer(&mut self, key: EntryKey, ttl: Option<Duration>, now: Boottime) -> Option<TimerKey> {
+        if self.settings.inline {
+            return None;
+        }
+        Some(self.timers.set(now.after(self.reply_limit(ttl)), Timer::Entry(key)))
+    }
+
+    /// How long to wait for a reply before the step is sent again.
+    pub(super) fn reply_limit(&self, ttl: Option<Duration>) -> Duration {
+        ttl.map_or(REPLY_LIMIT, |ttl| (super::renewal::validity(ttl) / 3).min(REPLY_LIMIT))
+    }
+}
+
+impl Hold {
+    /// Whether a waiter that asked for this ttl may have this grant now.
+    fn may_serve(&self, ttl: Option<Duration>, now: Boottime) -> bool {
+        if !self.lease.is_held_at(now) || self.lease.is_at_risk() {
+            return false;
+        }
+        match &self.upkeep {
+            None => true,
+            Some(upkeep) => ttl.is_none_or(|ttl| ttl == upkeep.ttl),
+        }
+    }
+}
+
+/// Guards per grant are bounded by its tokens.
+const _: () = assert!(TokenBlock::MAX_LEN == 64);

@@ -1,0 +1,150 @@
+//! What the store still has to be told.
+
+use std::time::Duration;
+
+use super::core::Core;
+use super::ticket::{Answer, TicketKey};
+use super::timers::{Timer, TimerKey};
+use crate::clock::Boottime;
+use crate::error::{Error, ErrorKind};
+use crate::observe;
+use crate::spi::{Claim, ClaimId, Grant, LeaseId};
+
+/// A release or a cancellation that the store has not confirmed.
+///
+/// It is tried again until the store confirms it, or has surely forgotten the claim because nobody renewed it. A store
+/// that renews many grants as one lease would never forget it: so once that time has passed, new claims go on
+/// another lease, and the old one ends with its last live grant.
+#[derive(Debug)]
+pub(crate) struct Debt {
+    pub(super) what: Owed,
+    /// Who wants to know.
+    pub(super) ticket: Option<TicketKey>,
+    pub(super) attempts: u32,
+    pub(super) timer: Option<TimerKey>,
+    /// When the store has forgotten the claim by itself.
+    pub(super) forgotten_at: Boottime,
+    /// Whether a copy of the claim may still be under way to the store.
+    pub(super) in_doubt: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Owed {
+    Release(Grant),
+    Cancel(Claim),
+}
+
+impl Debt {
+    fn lease(&self) -> LeaseId {
+        match &self.what {
+            Owed::Release(grant) => grant.lease,
+            Owed::Cancel(claim) => claim.lease,
+        }
+    }
+}
+
+impl Core {
+    /// A release was sent once without success.
+    pub(super) fn owe_release(
+        &mut self,
+        grant: Grant,
+        ticket: Option<TicketKey>,
+        forgotten_at: Boottime,
+        now: Boottime,
+    ) {
+        let claim = grant.claim;
+        observe::owed(self.settings.backend, &grant.name);
+        self.owe(claim, Owed::Release(grant), ticket, forgotten_at, false, now);
+    }
+
+    /// A claim whose fate is unknown must not hold or wait. With `in_doubt`, one success does not settle it.
+    pub(super) fn owe_cancel(&mut self, claim: Claim, in_doubt: bool, now: Boottime) {
+        let forgotten_at = claim.ttl.map_or(Boottime::NEVER, |ttl| now.after(ttl));
+        let forgotten_at =
+            if in_doubt { forgotten_at.min(now.after(self.settings.store_timeout)) } else { forgotten_at };
+        self.owe(claim.id, Owed::Cancel(claim), None, forgotten_at, in_doubt, now);
+    }
+
+    fn owe(
+        &mut self,
+        claim: ClaimId,
+        what: Owed,
+        ticket: Option<TicketKey>,
+        forgotten_at: Boottime,
+        in_doubt: bool,
+        now: Boottime,
+    ) {
+        if let Some(known) = self.debts.get_mut(&claim) {
+            known.in_doubt |= in_doubt;
+            known.ticket = known.ticket.or(ticket);
+            return;
+        }
+        let debt = Debt { what, ticket, attempts: 1, timer: None, forgotten_at, in_doubt };
+        self.debts.insert(claim, debt);
+        self.retry_debt(claim, now);
+    }
+
+    /// Tries to pay, and sets the timer for the case that nothing comes back.
+    pub(super) fn retry_debt(&mut self, claim: ClaimId, now: Boottime) {
+        let Some(debt) = self.debts.get_mut(&claim) else { return };
+        if now >= debt.forgotten_at {
+            let lease = debt.lease();
+            if self.lease == lease {
+                self.lease = lease.next();
+            }
+            self.settle(claim, Err(unpaid()));
+            return;
+        }
+        debt.attempts += 1;
+        match &debt.what {
+            Owed::Release(grant) => self.outbox.release.push(grant.clone()),
+            Owed::Cancel(claim) => self.outbox.cancel.push(claim.clone()),
+        }
+        let at = now.after(backoff(debt.attempts)).min(debt.forgotten_at);
+        let old = debt.timer.take();
+        self.timers.clear(old);
+        let timer = self.timers.set(at, Timer::Debt(claim));
+        if let Some(debt) = self.debts.get_mut(&claim) {
+            debt.timer = Some(timer);
+        }
+    }
+
+    /// The store confirmed it, or said that there was nothing. False if nothing was owed for this claim.
+    pub(super) fn pay(&mut self, claim: ClaimId, now: Boottime) -> bool {
+        match self.debts.get(&claim) {
+            None => false,
+            // A copy of the claim may reach the store yet: the timer asks again.
+            Some(debt) if debt.in_doubt && now < debt.forgotten_at => true,
+            Some(_) => {
+                self.settle(claim, Ok(()));
+                true
+            }
+        }
+    }
+
+    /// The store could not be told this time. The caller hears of it, the engine goes on.
+    pub(super) fn still_owed(&mut self, claim: ClaimId, error: &Error) {
+        let ticket = self.debts.get_mut(&claim).and_then(|debt| debt.ticket.take());
+        if let Some(ticket) = ticket {
+            self.answer(ticket, Answer::Failed(error.clone()));
+        }
+    }
+
+    fn settle(&mut self, claim: ClaimId, outcome: Result<(), Error>) {
+        let Some(debt) = self.debts.remove(&claim) else { return };
+        self.timers.clear(debt.timer);
+        if let Some(ticket) = debt.ticket {
+            self.answer(ticket, outcome.map_or_else(Answer::Failed, |()| Answer::Done));
+        }
+        self.check_closed();
+    }
+}
+
+fn unpaid() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store could not be told; it has let the lock expire by itself")
+}
+
+/// The pause before attempt `n + 1`: 50 ms, doubled each time, 5 s at most.
+pub(super) fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(50 << attempts.min(7)).min(Duration::from_secs(5))
+}

@@ -1,0 +1,202 @@
+//! How long grants live, and what keeps them alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::debt::backoff;
+use super::entry::{EntryKey, Hold, Phase, Upkeep, Usage};
+use super::lease::Lease;
+use super::timers::Timer;
+use crate::clock::Boottime;
+use crate::error::Error;
+use crate::loss::LossReason;
+use crate::observe;
+use crate::spi::{ClaimId, Expiry, Grant, Renewed};
+
+/// How long a grant with this ttl counts as held, from before the step that set its expiry was sent.
+///
+/// The margin, the larger of 10 % and 500 ms but never more than half, is for clocks that run at slightly different rates and
+/// for work that is under way when the deadline passes.
+pub(crate) fn validity(ttl: Duration) -> Duration {
+    let margin = (ttl / 10).max(Duration::from_millis(500)).min(ttl / 2);
+    ttl - margin
+}
+
+impl Core {
+    /// Makes what holds the lock for this process out of a grant. `sent` is when the step that set its expiry was sent, if
+    /// that is known.
+    pub(super) fn hold(
+        &mut self,
+        key: EntryKey,
+        grant: Grant,
+        sent: Option<Boottime>,
+        now: Boottime,
+    ) -> Hold {
+        let (deadline, upkeep, usage) = match grant.expiry {
+            Expiry::Never => (Boottime::NEVER, None, Usage::Free),
+            Expiry::In(ttl) => {
+                let sent_or_now = sent.unwrap_or(now);
+                let deadline = sent_or_now.after(validity(ttl));
+                // With less than half of its life left, or an unknown rest, a renewal comes first.
+                let fresh = sent.is_some() && deadline.since(now) >= validity(ttl) / 2;
+                let renew_at = if fresh { self.renewal_after(sent_or_now, ttl) } else { now };
+                self.renewals.insert((renew_at, key));
+                let timer = Some(self.timers.set(next_check(sent_or_now, ttl, false), Timer::Lease(key)));
+                let upkeep = Upkeep { ttl, sent: sent_or_now, renew_at, timer };
+                (deadline, Some(upkeep), if fresh { Usage::Free } else { Usage::Unconfirmed })
+            }
+        };
+        let lease = Arc::new(Lease::new(grant.claim, deadline));
+        Hold { grant, lease, usage, used: 0, since: now, upkeep }
+    }
+
+    /// Stops keeping a grant alive, and says when the store has forgotten it.
+    pub(super) fn end_upkeep(&mut self, key: EntryKey, hold: &Hold) -> Boottime {
+        match &hold.upkeep {
+            None => Boottime::NEVER,
+            Some(upkeep) => {
+                self.renewals.remove(&(upkeep.renew_at, key));
+                self.timers.clear(upkeep.timer);
+                // A renewal that was sent after `sent` may have moved it: count from its schedule.
+                upkeep.renew_at.max(upkeep.sent).after(upkeep.ttl)
+            }
+        }
+    }
+
+    /// Asks for all renewals that are due, and those that soon will be, in one go.
+    pub(super) fn renew_due(&mut self, now: Boottime) {
+        if self.recovering {
+            return;
+        }
+        let Some(&(first, key)) = self.renewals.first() else { return };
+        if first > now {
+            return;
+        }
+        let window = match &self.entries[key].phase {
+            Phase::Held(Hold { upkeep: Some(upkeep), .. }) => validity(upkeep.ttl) / 6,
+            _ => Duration::ZERO,
+        };
+        let due: Vec<(Boottime, EntryKey)> =
+            self.renewals.iter().copied().take_while(|(at, _)| *at <= now.after(window)).collect();
+        for (at, key) in due {
+            self.renewals.remove(&(at, key));
+            let Phase::Held(hold) = &mut self.entries[key].phase else { continue };
+            let Some(upkeep) = &mut hold.upkeep else { continue };
+            // If nothing comes back it is asked again, three times before the deadline.
+            upkeep.renew_at =
+                now.after(validity(upkeep.ttl) / 6).max(Boottime::from_nanos(now.as_nanos() + 1));
+            self.renewals.insert((upkeep.renew_at, key));
+            self.outbox.renew.push(hold.grant.clone());
+        }
+    }
+
+    /// The store answered a renewal.
+    pub(crate) fn renewed(
+        &mut self,
+        grant: &Grant,
+        sent: Boottime,
+        reply: &Result<Renewed, Error>,
+        now: Boottime,
+    ) {
+        let Some(key) = self.find(&grant.name) else { return };
+        let Some(hold) = self.entries[key].hold_of(grant.claim) else { return };
+        match reply {
+            Ok(Renewed::Extended(Expiry::Never)) => {}
+            Ok(Renewed::Extended(Expiry::In(ttl))) => self.extended(key, *ttl, sent, now),
+            Ok(Renewed::Lost(reason)) => self.lose(key, *reason, now),
+            Err(error) => {
+                observe::renewal_failed(self.settings.backend, &grant.name, error);
+                let Some(upkeep) = &mut hold.upkeep else { return };
+                let retry = now.after((validity(upkeep.ttl) / 12).min(backoff(6)));
+                if retry < upkeep.renew_at {
+                    self.renewals.remove(&(upkeep.renew_at, key));
+                    upkeep.renew_at = retry;
+                    self.renewals.insert((retry, key));
+                }
+            }
+        }
+    }
+
+    fn extended(&mut self, key: EntryKey, ttl: Duration, sent: Boottime, now: Boottime) {
+        let next = self.renewal_after(sent, ttl);
+        let Phase::Held(hold) = &mut self.entries[key].phase else { return };
+        let Some(upkeep) = &mut hold.upkeep else { return };
+        if !hold.lease.extend(sent.after(validity(ttl)), now) {
+            let reason = hold.lease.loss().unwrap_or(LossReason::Expired);
+            return self.lose(key, reason, now);
+        }
+        if sent >= upkeep.sent {
+            self.renewals.remove(&(upkeep.renew_at, key));
+            self.timers.clear(upkeep.timer.take());
+            upkeep.ttl = ttl;
+            upkeep.sent = sent;
+            upkeep.renew_at = next;
+            upkeep.timer = Some(self.timers.set(next_check(sent, ttl, false), Timer::Lease(key)));
+            self.renewals.insert((next, key));
+        }
+        observe::renewed(self.settings.backend, &hold.grant.name);
+        if hold.usage == Usage::Unconfirmed {
+            hold.usage = Usage::Free;
+            self.advance(key, now);
+        }
+    }
+
+    /// A lease is at risk, or has ended.
+    pub(super) fn check_lease(&mut self, key: EntryKey, now: Boottime) {
+        let Phase::Held(hold) = &mut self.entries[key].phase else { return };
+        let Some(upkeep) = &mut hold.upkeep else { return };
+        if !hold.lease.is_held_at(now) {
+            upkeep.timer = None;
+            let reason = hold.lease.loss().unwrap_or(LossReason::Expired);
+            return self.lose(key, reason, now);
+        }
+        hold.lease.put_at_risk();
+        observe::at_risk(self.settings.backend, &hold.grant.name);
+        upkeep.timer = Some(self.timers.set(next_check(upkeep.sent, upkeep.ttl, true), Timer::Lease(key)));
+    }
+
+    /// The grant is gone. Its guard, if there is one, is told, and never comes back to life.
+    pub(super) fn lose(&mut self, key: EntryKey, reason: LossReason, now: Boottime) {
+        let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
+        let forgotten_at = self.end_upkeep(key, &hold);
+        hold.lease.lose(reason);
+        observe::lost(self.settings.backend, &hold.grant.name, reason);
+        // Nobody has it, so nothing is under way that the rest of the ttl would have to protect. A guard that is out keeps
+        // the store's margin: its holder may be at work still.
+        if hold.usage != Usage::Out && reason == LossReason::Expired {
+            self.owe_release(hold.grant, None, forgotten_at, now);
+        }
+        self.advance(key, now);
+    }
+
+    /// The store says that a grant is gone.
+    pub(super) fn lose_claim(&mut self, key: EntryKey, claim: ClaimId, reason: LossReason, now: Boottime) {
+        if self.entries[key].hold_of(claim).is_some() {
+            self.lose(key, reason, now);
+        }
+    }
+
+    /// A third of the validity after `sent`, give or take a tenth, so that processes do not renew in step.
+    fn renewal_after(&mut self, sent: Boottime, ttl: Duration) -> Boottime {
+        sent.after((validity(ttl) / 3).mul_f64(0.9 + 0.2 * self.random.f64()))
+    }
+}
+
+/// When to look at a lease: when its first renewal is overdue, then at its deadline.
+fn next_check(sent: Boottime, ttl: Duration, at_risk: bool) -> Boottime {
+    let validity = validity(ttl);
+    sent.after(if at_risk { validity } else { validity * 2 / 3 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_margin_is_a_tenth_and_half_a_second_at_least() {
+        assert_eq!(validity(Duration::from_secs(15)), Duration::from_millis(13_500));
+        assert_eq!(validity(Duration::from_secs(2)), Duration::from_millis(1_500));
+        assert_eq!(validity(Duration::from_millis(600)), Duration::from_millis(300));
+    }
+}

@@ -1,0 +1,368 @@
+//! What the store answers and says on its own.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::core::Core;
+use super::debt::backoff;
+use super::entry::{EntryKey, Pending, Phase};
+use super::ticket::Answer;
+use super::timers::Timer;
+use crate::busy::Busy;
+use crate::clock::Boottime;
+use crate::error::{Error, ErrorKind};
+use crate::holder::Holder;
+use crate::loss::LossReason;
+use crate::spi::{Attempt, Claim, ClaimId, Event, Expiry, Grant, Released};
+
+impl Core {
+    /// The store answered a claim that was sent at `sent`.
+    pub(crate) fn acquired(
+        &mut self,
+        claim: &Claim,
+        sent: Boottime,
+        reply: Result<Attempt, Error>,
+        now: Boottime,
+    ) {
+        let key = self.find(&claim.name);
+        let Some(key) = key.filter(|key| self.is_pending(*key, claim.id)) else {
+            // Nobody waits for this claim any more. If it got somewhere, that is undone.
+            let ours = key.is_some_and(|key| self.entries[key].has_grant_of(claim.id));
+            if !ours && matches!(reply, Ok(Attempt::Granted(_) | Attempt::Queued { .. })) {
+                self.owe_cancel(claim.clone(), false, now);
+            }
+            return;
+        };
+        if let Phase::Claiming(pending) | Phase::Queued(pending) | Phase::Cancelling(pending) =
+            &mut self.entries[key].phase
+        {
+            pending.answered += 1;
+            if !matches!(&reply, Err(error) if error.kind() == ErrorKind::Unavailable) {
+                pending.trouble = None;
+            }
+        }
+        if matches!(self.entries[key].phase, Phase::Cancelling(_)) {
+            return;
+        }
+        match reply {
+            Ok(Attempt::Granted(grant)) => self.granted(key, grant, Some(sent), now),
+            Ok(Attempt::Queued { by, check_in, .. }) => self.queued(key, by, check_in, now),
+            Ok(Attempt::Busy(busy)) => self.refused(key, busy, now),
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.unanswered(key, &error, now),
+            Err(error) => self.failed(key, error, now),
+        }
+    }
+
+    /// The store undid a claim, or could not be told to.
+    pub(crate) fn cancelled(&mut self, claim: &Claim, reply: &Result<(), Error>, now: Boottime) {
+        if let Err(error) = reply
+            && error.kind() == ErrorKind::Unavailable
+        {
+            self.still_owed(claim.id, error);
+        } else if self.pay(claim.id, now) {
+            return;
+        }
+        let Some(key) = self.find(&claim.name) else { return };
+        match &self.entries[key].phase {
+            Phase::Cancelling(pending) if pending.claim.id == claim.id => {}
+            _ => return,
+        }
+        let Phase::Cancelling(pending) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
+            return;
+        };
+        self.timers.clear(pending.timer);
+        let in_doubt = pending.answered < pending.sent;
+        let unpaid = matches!(reply, Err(error) if error.kind() == ErrorKind::Unavailable);
+        if in_doubt || unpaid {
+            self.owe_cancel(pending.claim, in_doubt, now);
+        }
+        self.advance(key, now);
+    }
+
+    /// The store took a grant back, or could not be told to.
+    pub(crate) fn released(&mut self, grant: &Grant, reply: &Result<Released, Error>, now: Boottime) {
+        let unpaid = matches!(reply, Err(error) if error.kind() == ErrorKind::Unavailable);
+        if let (true, Err(error)) = (unpaid, reply) {
+            self.still_owed(grant.claim, error);
+        } else if self.pay(grant.claim, now) {
+            return;
+        }
+        let Some(key) = self.find(&grant.name) else { return };
+        match &self.entries[key].phase {
+            Phase::Releasing(releasing) if releasing.grant.claim == grant.claim => {}
+            _ => return,
+        }
+        let Phase::Releasing(releasing) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
+            return;
+        };
+        self.timers.clear(releasing.timer);
+        if unpaid {
+            // The reply may have been lost and the release done: it is sent again, and that answer counts.
+            self.owe_release(releasing.grant, releasing.ticket, releasing.forgotten_at, now);
+        } else if let Some(ticket) = releasing.ticket {
+            self.answer(
+                ticket,
+                match reply {
+                    Ok(Released::Done) => Answer::Done,
+                    Ok(Released::NotHeld) => Answer::Failed(Error::lost(LossReason::Taken)),
+                    Err(error) => Answer::Failed(error.clone()),
+                },
+            );
+        }
+        self.advance(key, now);
+    }
+
+    /// The store listed what it records for this process.
+    pub(crate) fn recovered(&mut self, reply: Result<Vec<Grant>, Error>, now: Boottime) {
+        let Ok(grants) = reply else {
+            self.timers.set(now.after(backoff(2)), Timer::Recovery);
+            return;
+        };
+        self.recovering = false;
+        for grant in grants {
+            let live = self.find(&grant.name).is_some_and(|key| {
+                self.entries[key].hold_of(grant.claim).is_some() || self.is_pending(key, grant.claim)
+            });
+            if !live && !self.debts.contains_key(&grant.claim) {
+                let forgotten_at = self.settings.ttl.map_or(Boottime::NEVER, |limits| now.after(limits.max));
+                self.owe_release(grant, None, forgotten_at, now);
+            }
+        }
+        self.renew_all(now);
+    }
+
+    /// The store said something on its own.
+    pub(crate) fn event(&mut self, event: Event, now: Boottime) {
+        match event {
+            Event::Granted(grant) => match self.find(&grant.name) {
+                Some(key) if self.is_waiting_for(key, grant.claim) => self.granted(key, grant, None, now),
+                Some(key) if self.is_pending(key, grant.claim) => {}
+                Some(key) if self.entries[key].hold_of(grant.claim).is_some() => {}
+                _ => {
+                    let forgotten_at = match grant.expiry {
+                        Expiry::Never => Boottime::NEVER,
+                        Expiry::In(ttl) => now.after(ttl),
+                    };
+                    self.owe_release(grant, None, forgotten_at, now);
+                }
+            },
+            Event::Lost { name, claim, reason } => {
+                if let Some(key) = self.find(&name) {
+                    self.lose_claim(key, claim, reason, now);
+                }
+            }
+            Event::Hint(name) => {
+                if let Some(key) = self.find(&name) {
+                    self.ask_again(key, now);
+                }
+            }
+            Event::Resync => self.resync(now),
+            Event::Reset => {
+                self.recovering = true;
+                self.recover(now);
+                self.resync(now);
+            }
+        }
+    }
+
+    /// Asks the store for all grants that it records for this process.
+    pub(super) fn recover(&mut self, now: Boottime) {
+        if self.recovering {
+            self.outbox.recover = true;
+            self.timers.set(now.after(self.reply_limit(None)), Timer::Recovery);
+        }
+    }
+
+    /// A reply is overdue, a pause is over or a queued claim is to be checked.
+    pub(super) fn overdue(&mut self, key: EntryKey, now: Boottime) {
+        let error = || Error::new(ErrorKind::Unavailable, "the store does not answer");
+        match &mut self.entries[key].phase {
+            Phase::Claiming(pending) | Phase::Queued(pending) => {
+                pending.timer = None;
+                if pending.answered < pending.sent {
+                    pending.trouble.get_or_insert(now);
+                }
+                if !self.check_trouble(key, &error(), now) {
+                    self.claim_again(key, now);
+                }
+            }
+            Phase::Pausing(_) => {
+                self.entries[key].phase = Phase::Idle;
+                self.advance(key, now);
+            }
+            Phase::Releasing(releasing) => {
+                let grant = releasing.grant.clone();
+                self.released(&grant, &Err(error()), now);
+            }
+            Phase::Cancelling(pending) => {
+                let claim = pending.claim.clone();
+                self.cancelled(&claim, &Err(error()), now);
+            }
+            Phase::Idle | Phase::Held(_) => {}
+        }
+    }
+
+    fn granted(&mut self, key: EntryKey, grant: Grant, sent: Option<Boottime>, now: Boottime) {
+        self.end_pending(key);
+        let hold = self.hold(key, grant, sent, now);
+        let entry = &mut self.entries[key];
+        entry.seen = None;
+        entry.refusals = 0;
+        entry.phase = Phase::Held(hold);
+        self.advance(key, now);
+        self.renew_due(now);
+    }
+
+    fn queued(&mut self, key: EntryKey, by: Option<Holder>, check_in: Option<Duration>, now: Boottime) {
+        let Some(mut pending) = self.end_pending(key) else { return };
+        pending.timer = check_in.map(|pause| self.timers.set(now.after(pause), Timer::Entry(key)));
+        let busy = Busy::Held { by };
+        self.refuse_tries(key, &busy);
+        let entry = &mut self.entries[key];
+        entry.seen = Some(busy);
+        entry.phase = Phase::Queued(pending);
+        self.advance(key, now);
+    }
+
+    fn refused(&mut self, key: EntryKey, busy: Busy, now: Boottime) {
+        let pending = self.end_pending(key);
+        self.refuse_tries(key, &busy);
+        if self.entries[key].live > 0 {
+            let claimed_to_wait = pending.is_some_and(|pending| pending.claim.may_wait);
+            let pause = match &busy {
+                // It was a `try` that was refused; those who wait have not asked yet.
+                Busy::Held { .. } if !claimed_to_wait => Duration::ZERO,
+                Busy::Held { .. } => self.pause(key),
+                Busy::Grace { remaining } | Busy::NotDue { remaining } => {
+                    (*remaining).max(Duration::from_millis(1))
+                }
+            };
+            if !pause.is_zero() {
+                let timer = self.timers.set(now.after(pause), Timer::Entry(key));
+                self.entries[key].phase = Phase::Pausing(timer);
+            }
+        }
+        self.entries[key].seen = Some(busy);
+        self.advance(key, now);
+    }
+
+    /// The pause after the store said no and has no queue: 1 ms, growing by half each time to 250 ms, and anything from half of it
+    /// to one and a half of it.
+    fn pause(&mut self, key: EntryKey) -> Duration {
+        let entry = &mut self.entries[key];
+        let base = 0.001 * 1.5_f64.powi(i32::try_from(entry.refusals.min(32)).unwrap_or(32));
+        entry.refusals += 1;
+        Duration::from_secs_f64(base.min(0.25) * (0.5 + self.random.f64()))
+    }
+
+    /// The claim may or may not have reached the store.
+    fn unanswered(&mut self, key: EntryKey, error: &Error, now: Boottime) {
+        if let Phase::Claiming(pending) | Phase::Queued(pending) = &mut self.entries[key].phase {
+            pending.trouble.get_or_insert(now);
+            let pause = backoff(pending.sent.min(6)).mul_f64(0.5 + self.random.f64() / 2.0);
+            let old = pending.timer.take();
+            self.timers.clear(old);
+            let timer = self.timers.set(now.after(pause), Timer::Entry(key));
+            if let Phase::Claiming(pending) | Phase::Queued(pending) = &mut self.entries[key].phase {
+                pending.timer = Some(timer);
+            }
+        }
+        self.check_trouble(key, error, now);
+    }
+
+    /// Gives up on a store that has been out of reach for too long. True if so.
+    fn check_trouble(&mut self, key: EntryKey, error: &Error, now: Boottime) -> bool {
+        let limit = self.settings.store_timeout;
+        let since = match &self.entries[key].phase {
+            Phase::Claiming(pending) | Phase::Queued(pending) => pending.trouble,
+            _ => None,
+        };
+        let Some(since) = since else { return false };
+        if now.since(since) < limit && self.entries[key].live > 0 {
+            return false;
+        }
+        let Some(pending) = self.end_pending(key) else { return false };
+        self.owe_cancel(pending.claim, true, now);
+        self.fail_all(key, error);
+        self.advance(key, now);
+        true
+    }
+
+    /// The claim did not happen and never will: whoever is first hears why, the next one tries for itself.
+    fn failed(&mut self, key: EntryKey, error: Error, now: Boottime) {
+        if let Some(pending) = self.end_pending(key)
+            && pending.answered < pending.sent
+        {
+            self.owe_cancel(pending.claim, true, now);
+        }
+        if let Some(ticket) = self.next_waiter(key) {
+            self.answer(ticket, Answer::Failed(error));
+        }
+        self.advance(key, now);
+    }
+
+    fn resync(&mut self, now: Boottime) {
+        let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.ask_again(key, now);
+        }
+    }
+
+    /// Sends a claim again that waits in the store's queue, or for its next turn.
+    fn ask_again(&mut self, key: EntryKey, now: Boottime) {
+        match &self.entries[key].phase {
+            Phase::Queued(_) => self.claim_again(key, now),
+            Phase::Pausing(timer) => {
+                let timer = *timer;
+                self.timers.clear(Some(timer));
+                self.entries[key].phase = Phase::Idle;
+                self.advance(key, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Renews everything at once, to learn what the store still knows.
+    fn renew_all(&mut self, now: Boottime) {
+        let keys: HashSet<EntryKey> = self.renewals.iter().map(|(_, key)| *key).collect();
+        self.renewals.clear();
+        for key in keys {
+            if let Phase::Held(hold) = &mut self.entries[key].phase
+                && let Some(upkeep) = &mut hold.upkeep
+            {
+                upkeep.renew_at = now;
+                self.renewals.insert((now, key));
+            }
+        }
+        self.renew_due(now);
+    }
+
+    /// Takes out the claim whose fate is now known, and its timer.
+    fn end_pending(&mut self, key: EntryKey) -> Option<Pending> {
+        match std::mem::replace(&mut self.entries[key].phase, Phase::Idle) {
+            Phase::Claiming(mut pending) | Phase::Queued(mut pending) => {
+                self.timers.clear(pending.timer.take());
+                Some(pending)
+            }
+            other => {
+                self.entries[key].phase = other;
+                None
+            }
+        }
+    }
+
+    /// Whether this claim's fate is not known yet.
+    fn is_pending(&self, key: EntryKey, claim: ClaimId) -> bool {
+        match &self.entries[key].phase {
+            Phase::Claiming(pending) | Phase::Queued(pending) | Phase::Cancelling(pending) => {
+                pending.claim.id == claim
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this claim is still wanted.
+    fn is_waiting_for(&self, key: EntryKey, claim: ClaimId) -> bool {
+        self.is_pending(key, claim) && !matches!(self.entries[key].phase, Phase::Cancelling(_))
+    }
+}

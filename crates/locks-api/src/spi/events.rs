@@ -1,0 +1,72 @@
+//! What a store says on its own.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use super::{ClaimId, Grant};
+use crate::loss::LossReason;
+use crate::name::LockName;
+
+/// Where a backend says what its store says on its own.
+///
+/// Calling it is cheap, never blocks for long and never calls back into the backend, so that a backend may hold its own
+/// locks meanwhile. What is said about a claim that is no longer of interest is ignored or undone.
+#[derive(Clone)]
+pub struct Events(Weak<dyn EventSink>);
+
+impl Events {
+    pub(crate) fn new(sink: Weak<dyn EventSink>) -> Self {
+        Self(sink)
+    }
+
+    /// A queued claim now holds its lock.
+    pub fn granted(&self, grant: Grant) {
+        self.send(Event::Granted(grant));
+    }
+
+    /// A grant is gone.
+    pub fn lost(&self, name: LockName, claim: ClaimId, reason: LossReason) {
+        self.send(Event::Lost { name, claim, reason });
+    }
+
+    /// This lock may have become free: a queued claim is sent again at once. A hint, never a grant.
+    pub fn hint(&self, name: LockName) {
+        self.send(Event::Hint(name));
+    }
+
+    /// Something may have been missed, such as while a listener was reconnecting: all queued claims are sent again.
+    pub fn resync(&self) {
+        self.send(Event::Resync);
+    }
+
+    /// The store is in a new epoch: it may have forgotten grants and may have brought back released ones.
+    pub fn reset(&self) {
+        self.send(Event::Reset);
+    }
+
+    fn send(&self, event: Event) {
+        if let Some(sink) = self.0.upgrade() {
+            sink.event(event);
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// The engine's end of [`Events`].
+pub(crate) trait EventSink: Send + Sync {
+    fn event(self: Arc<Self>, event: Event);
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Granted(Grant),
+    Lost { name: LockName, claim: ClaimId, reason: LossReason },
+    Hint(LockName),
+    Resync,
+    Reset,
+}
