@@ -132,7 +132,6 @@ impl LockGuard {
     }
 
     /// Runs `body` under this guard and releases it.
-    #[expect(clippy::future_not_send, reason = "it is Send whenever the body is")]
     pub(crate) async fn cover<B: Future>(self, body: B) -> Result<B::Output, Error> {
         let output = until_lost(scope::inside(&self.handle, &self.name, body), self.lost()).await;
         match output {

@@ -162,7 +162,6 @@ impl Lock {
     /// # Ok::<(), locks_api::Error>(())
     /// # }).unwrap();
     /// ```
-    #[expect(clippy::future_not_send, reason = "it is Send whenever the body is")]
     pub async fn run<F: Future>(&self, body: F) -> Result<F::Output, Error> {
         self.acquire().await?.cover(body).await
     }
@@ -191,7 +190,6 @@ impl Lock {
     /// # Ok::<(), locks_api::Error>(())
     /// # }).unwrap();
     /// ```
-    #[expect(clippy::future_not_send, reason = "it is Send whenever the body is")]
     pub async fn try_run<F: Future>(&self, body: F) -> Result<Outcome<F::Output>, Error> {
         match self.request(Patience::Try).await? {
             Ok(guard) => guard.cover(body).await.map(Outcome::Ran),
@@ -329,7 +327,6 @@ impl Drop for Confirmation {
 }
 
 /// Runs `body` until it ends or `lost` does, whichever comes first; the body goes first.
-#[expect(clippy::future_not_send, reason = "it is Send whenever the body is")]
 pub(crate) async fn until_lost<B: Future, L: Future>(body: B, lost: L) -> Result<B::Output, L::Output> {
     let mut body = pin!(body);
     let mut lost = pin!(lost);

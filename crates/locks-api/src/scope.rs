@@ -20,7 +20,6 @@ pub(crate) fn is_inside(handle: &Arc<Handle>, name: &LockName) -> bool {
 }
 
 /// Runs `body` as one that runs under this lock.
-#[expect(clippy::future_not_send, reason = "it is Send whenever the body is")]
 pub(crate) async fn inside<B: Future>(handle: &Arc<Handle>, name: &LockName, body: B) -> B::Output {
     let mut body = pin!(body);
     std::future::poll_fn(|context| poll_inside(handle, name, body.as_mut(), context)).await

@@ -82,13 +82,13 @@ impl Backend for EmulatedBackend {
     }
 
     async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
-        let undo = || claims.iter().map(|claim| Ok(self.store.cancel(claim))).collect();
-        self.line.carry(undo).await
+        self.line.carry_release(|| claims.iter().for_each(|claim| self.store.cancel(claim))).await?;
+        Ok(claims.iter().map(|_| Ok(())).collect())
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
         let give_back = || grants.iter().map(|grant| Ok(self.store.release(grant))).collect();
-        self.line.carry(give_back).await
+        self.line.carry_release(give_back).await
     }
 
     async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>> {

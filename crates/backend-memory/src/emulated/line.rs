@@ -1,6 +1,6 @@
 //! One process's way to the store, and what can go wrong on it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ struct Inner {
     doubled: AtomicU32,
     delay_nanos: AtomicU64,
     state: watch::Sender<State>,
+    keeps_releases: AtomicBool,
     requests: AtomicU64,
     events: Mutex<Option<Events>>,
 }
@@ -40,6 +41,7 @@ impl Line {
             doubled: AtomicU32::new(0),
             delay_nanos: AtomicU64::new(0),
             state: watch::channel(State::Up).0,
+            keeps_releases: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             events: Mutex::new(None),
         }))
@@ -75,8 +77,14 @@ impl Line {
         self.0.state.send_replace(State::Silent);
     }
 
+    /// Releases and cancellations do not reach the store, everything else does.
+    pub fn keep_releases(&self) {
+        self.0.keeps_releases.store(true, Ordering::SeqCst);
+    }
+
     /// Works again. The process is told that it may have missed something.
     pub fn restore(&self) {
+        self.0.keeps_releases.store(false, Ordering::SeqCst);
         self.0.state.send_replace(State::Up);
         if let Some(events) = self.0.events.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             events.resync();
@@ -95,6 +103,14 @@ impl Line {
 
     pub(super) fn attach(&self, events: Events) {
         *self.0.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    }
+
+    /// Carries what gives something back, unless that is kept from the store.
+    pub(super) async fn carry_release<T>(&self, step: impl Fn() -> T) -> Result<T> {
+        if self.0.keeps_releases.load(Ordering::SeqCst) {
+            return Err(unavailable("the request was lost"));
+        }
+        self.carry(step).await
     }
 
     /// Carries one request to the store and its reply back, or not.

@@ -402,6 +402,7 @@ impl Core {
         );
         entry.waiting.pop_front();
         entry.live -= 1;
+        entry.slow_since = None;
         self.tickets[next].linked = false;
         self.answer(next, Answer::Granted(granted));
         true

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) seen: Option<Busy>,
     /// How often in a row the store said no without a queue.
     pub(crate) refusals: u32,
+    /// Since when grants have ended before anybody could have them.
+    pub(crate) slow_since: Option<Boottime>,
 }
 
 /// What this process's one claim on the lock is doing.
@@ -91,8 +93,10 @@ pub(crate) enum Usage {
 /// What keeps a grant with an expiry alive.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    /// The ttl the store gives it.
+    /// The ttl it was asked for with.
     pub(crate) ttl: Duration,
+    /// How long it counts as held, from `sent`.
+    pub(crate) valid_for: Duration,
     /// When the step that set the present expiry was sent.
     pub(crate) sent: Boottime,
     /// Its place in the schedule of renewals.
@@ -115,7 +119,15 @@ pub(crate) struct Releasing {
 
 impl Entry {
     pub(crate) fn new(name: LockName) -> Self {
-        Self { name, waiting: VecDeque::new(), live: 0, phase: Phase::Idle, seen: None, refusals: 0 }
+        Self {
+            name,
+            waiting: VecDeque::new(),
+            live: 0,
+            phase: Phase::Idle,
+            seen: None,
+            refusals: 0,
+            slow_since: None,
+        }
     }
 
     /// Whether this process has a grant of this claim, or is giving it back.

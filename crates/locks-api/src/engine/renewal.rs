@@ -9,7 +9,7 @@ use super::entry::{EntryKey, Hold, Phase, Upkeep, Usage};
 use super::lease::Lease;
 use super::timers::Timer;
 use crate::clock::Boottime;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::loss::LossReason;
 use crate::observe;
 use crate::spi::{ClaimId, Expiry, Grant, Renewed};
@@ -19,31 +19,40 @@ use crate::spi::{ClaimId, Expiry, Grant, Renewed};
 /// The margin, the larger of 10 % and 500 ms but never more than half, is for clocks that run at slightly different rates and
 /// for work that is under way when the deadline passes.
 pub(crate) fn validity(ttl: Duration) -> Duration {
-    let margin = (ttl / 10).max(Duration::from_millis(500)).min(ttl / 2);
-    ttl - margin
+    ttl - margin(ttl)
+}
+
+fn margin(ttl: Duration) -> Duration {
+    (ttl / 10).max(Duration::from_millis(500)).min(ttl / 2)
 }
 
 impl Core {
-    /// Makes what holds the lock for this process out of a grant. `sent` is when the step that set its expiry was sent, if
-    /// that is known.
+    /// Makes what holds the lock for this process out of a grant. `ttl` is what was asked for; `sent` is when the step that told
+    /// the grant's expiry was sent, if that is known.
     pub(super) fn hold(
         &mut self,
         key: EntryKey,
         grant: Grant,
+        ttl: Option<Duration>,
         sent: Option<Boottime>,
         now: Boottime,
     ) -> Hold {
         let (deadline, upkeep, usage) = match grant.expiry {
             Expiry::Never => (Boottime::NEVER, None, Usage::Free),
-            Expiry::In(ttl) => {
+            Expiry::In(remaining) => {
+                // A store that renews many grants as one lease grants what is left of that lease.
+                let ttl = ttl.unwrap_or(remaining);
+                let valid_for = remaining.saturating_sub(margin(ttl));
                 let sent_or_now = sent.unwrap_or(now);
-                let deadline = sent_or_now.after(validity(ttl));
-                // With less than half of its life left, or an unknown rest, a renewal comes first.
-                let fresh = sent.is_some() && deadline.since(now) >= validity(ttl) / 2;
-                let renew_at = if fresh { self.renewal_after(sent_or_now, ttl) } else { now };
+                let deadline = sent_or_now.after(valid_for);
+                // With less than a third of its life left, or an unknown rest, a renewal comes first. A slower store could not
+                // renew it in time anyway.
+                let fresh = sent.is_some() && deadline.since(now) >= validity(ttl) / 3;
+                let renew_at = if fresh { self.renewal_after(sent_or_now, valid_for) } else { now };
                 self.renewals.insert((renew_at, key));
-                let timer = Some(self.timers.set(next_check(sent_or_now, ttl, false), Timer::Lease(key)));
-                let upkeep = Upkeep { ttl, sent: sent_or_now, renew_at, timer };
+                let timer =
+                    Some(self.timers.set(next_check(sent_or_now, valid_for, false), Timer::Lease(key)));
+                let upkeep = Upkeep { ttl, valid_for, sent: sent_or_now, renew_at, timer };
                 (deadline, Some(upkeep), if fresh { Usage::Free } else { Usage::Unconfirmed })
             }
         };
@@ -103,7 +112,7 @@ impl Core {
         let Some(hold) = self.entries[key].hold_of(grant.claim) else { return };
         match reply {
             Ok(Renewed::Extended(Expiry::Never)) => {}
-            Ok(Renewed::Extended(Expiry::In(ttl))) => self.extended(key, *ttl, sent, now),
+            Ok(Renewed::Extended(Expiry::In(remaining))) => self.extended(key, *remaining, sent, now),
             Ok(Renewed::Lost(reason)) => self.lose(key, *reason, now),
             Err(error) => {
                 observe::renewal_failed(self.settings.backend, &grant.name, error);
@@ -118,21 +127,23 @@ impl Core {
         }
     }
 
-    fn extended(&mut self, key: EntryKey, ttl: Duration, sent: Boottime, now: Boottime) {
-        let next = self.renewal_after(sent, ttl);
+    fn extended(&mut self, key: EntryKey, remaining: Duration, sent: Boottime, now: Boottime) {
+        let Phase::Held(Hold { upkeep: Some(upkeep), .. }) = &self.entries[key].phase else { return };
+        let valid_for = remaining.saturating_sub(margin(upkeep.ttl));
+        let next = self.renewal_after(sent, valid_for);
         let Phase::Held(hold) = &mut self.entries[key].phase else { return };
         let Some(upkeep) = &mut hold.upkeep else { return };
-        if !hold.lease.extend(sent.after(validity(ttl)), now) {
+        if !hold.lease.extend(sent.after(valid_for), now) {
             let reason = hold.lease.loss().unwrap_or(LossReason::Expired);
             return self.lose(key, reason, now);
         }
         if sent >= upkeep.sent {
             self.renewals.remove(&(upkeep.renew_at, key));
             self.timers.clear(upkeep.timer.take());
-            upkeep.ttl = ttl;
+            upkeep.valid_for = valid_for;
             upkeep.sent = sent;
             upkeep.renew_at = next;
-            upkeep.timer = Some(self.timers.set(next_check(sent, ttl, false), Timer::Lease(key)));
+            upkeep.timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
             self.renewals.insert((next, key));
         }
         observe::renewed(self.settings.backend, &hold.grant.name);
@@ -153,7 +164,8 @@ impl Core {
         }
         hold.lease.put_at_risk();
         observe::at_risk(self.settings.backend, &hold.grant.name);
-        upkeep.timer = Some(self.timers.set(next_check(upkeep.sent, upkeep.ttl, true), Timer::Lease(key)));
+        upkeep.timer =
+            Some(self.timers.set(next_check(upkeep.sent, upkeep.valid_for, true), Timer::Lease(key)));
     }
 
     /// The grant is gone. Its guard, if there is one, is told, and never comes back to life.
@@ -166,8 +178,20 @@ impl Core {
         // the store's margin: its holder may be at work still.
         if hold.usage != Usage::Out && reason == LossReason::Expired {
             self.owe_release(hold.grant, None, forgotten_at, now);
+            if hold.used == 0 {
+                self.too_slow(key, now);
+            }
         }
         self.advance(key, now);
+    }
+
+    /// A grant ended before anybody could have it. If that goes on for too long, nobody waits any more.
+    fn too_slow(&mut self, key: EntryKey, now: Boottime) {
+        let since = *self.entries[key].slow_since.get_or_insert(now);
+        if now.since(since) >= self.settings.store_timeout {
+            let message = "the store answers too slowly for this ttl; a longer one would help";
+            self.fail_all(key, &Error::new(ErrorKind::Unavailable, message));
+        }
     }
 
     /// The store says that a grant is gone.
@@ -177,16 +201,15 @@ impl Core {
         }
     }
 
-    /// A third of the validity after `sent`, give or take a tenth, so that processes do not renew in step.
-    fn renewal_after(&mut self, sent: Boottime, ttl: Duration) -> Boottime {
-        sent.after((validity(ttl) / 3).mul_f64(0.9 + 0.2 * self.random.f64()))
+    /// After a third of the time, give or take a tenth, so that processes do not renew in step.
+    fn renewal_after(&mut self, sent: Boottime, valid_for: Duration) -> Boottime {
+        sent.after((valid_for / 3).mul_f64(0.9 + 0.2 * self.random.f64()))
     }
 }
 
 /// When to look at a lease: when its first renewal is overdue, then at its deadline.
-fn next_check(sent: Boottime, ttl: Duration, at_risk: bool) -> Boottime {
-    let validity = validity(ttl);
-    sent.after(if at_risk { validity } else { validity * 2 / 3 })
+fn next_check(sent: Boottime, valid_for: Duration, at_risk: bool) -> Boottime {
+    sent.after(if at_risk { valid_for } else { valid_for * 2 / 3 })
 }
 
 #[cfg(test)]

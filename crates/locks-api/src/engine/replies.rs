@@ -203,8 +203,8 @@ impl Core {
     }
 
     fn granted(&mut self, key: EntryKey, grant: Grant, sent: Option<Boottime>, now: Boottime) {
-        self.end_pending(key);
-        let hold = self.hold(key, grant, sent, now);
+        let ttl = self.end_pending(key).and_then(|pending| pending.claim.ttl);
+        let hold = self.hold(key, grant, ttl, sent, now);
         let entry = &mut self.entries[key];
         entry.seen = None;
         entry.refusals = 0;

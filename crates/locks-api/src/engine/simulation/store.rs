@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::busy::Busy;
 use crate::clock::Boottime;
-use crate::error::Error;
 use crate::loss::LossReason;
 use crate::name::LockName;
 use crate::spi::{Attempt, Claim, ClaimId, Expiry, Grant, InstanceId, Released, Renewed, TokenBlock};
@@ -207,7 +206,7 @@ impl Store {
             None if flaw == Some(Flaw::ReusedToken) => TokenBlock::after(0, 100),
             counter => TokenBlock::without_counter(counter.map(|(counter, _)| counter), clock),
         };
-        let tokens = tokens.ok_or_else(|| Error::closed()).expect("the simulation ends before the year 2255");
+        let tokens = tokens.expect("the simulation ends before the year 2255");
         let grant = Grant::new(claim, tokens, Expiry::In(ttl));
         row.counter = Some((tokens.last().get(), epoch));
         row.held = Some((grant.clone(), claim.instance, ttl, now.after(ttl)));

@@ -103,6 +103,8 @@ pub(super) struct World {
     /// The largest token that any guard of the lock had, and how often each was given out.
     tokens: HashMap<LockName, (FencingToken, HashMap<FencingToken, u32>)>,
     disturbances: u32,
+    /// Nothing ever goes wrong here: no caller may hear of trouble.
+    calm: bool,
     digest: u64,
 }
 
@@ -119,6 +121,7 @@ impl World {
         // Tokens follow the store's clock, which shows microseconds since 1970.
         let now = Boottime::from_nanos(1_000_000_000_000_000);
         let disturbances = random.u32(0..12);
+        let calm = plan.loss + plan.double + plan.pause + plan.crash + plan.forget == 0;
         let mut world = Self {
             plan,
             trace,
@@ -131,6 +134,7 @@ impl World {
             processes,
             tokens: HashMap::new(),
             disturbances,
+            calm,
             digest: 0,
         };
         for process in 0..world.processes.len() {
@@ -387,6 +391,12 @@ impl World {
     fn answered(&mut self, process: usize, caller: usize, answer: Answer) -> Result<(), String> {
         let body = &mut self.processes[process].callers[caller];
         let before = std::mem::replace(&mut body.doing, Doing::Resting);
+        if let Answer::Failed(error) = &answer
+            && self.calm
+            && error.kind() != ErrorKind::Timeout
+        {
+            return Err(format!("calm: a caller was told: {error}"));
+        }
         let mut pause = Duration::from_millis(100);
         if let (Answer::Granted(granted), Doing::Waiting { floor, since, .. }) = (answer, before) {
             let token = granted.token;
@@ -432,6 +442,9 @@ impl World {
                     return Err(format!("a lost lock came back to life: token {}", granted.token));
                 }
                 *seen_lost |= !is_held;
+                if self.calm && *seen_lost {
+                    return Err(format!("calm: token {} was lost", granted.token));
+                }
                 if is_held && let Some(other) = held.insert(caller.lock.clone(), granted.token) {
                     return Err(format!(
                         "exclusion: {other} and {} hold {} at once",
