@@ -6,6 +6,7 @@ mod clock;
 mod engine;
 mod error;
 mod fence;
+mod fork;
 mod guard;
 mod holder;
 mod lock;

@@ -164,7 +164,7 @@ fn work(engine: &Arc<Engine>, now: Boottime) -> (Option<Boottime>, bool) {
     let driver = &engine.driver;
     let mut core = engine.lock();
     core.tick(now);
-    let mut core = engine.drive(core);
+    let mut core = engine.drive(core, now);
     let calls = Calls::take(&mut core, driver);
     let wakes = core.take_wakes();
     let next = core.next_tick();

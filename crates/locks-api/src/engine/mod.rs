@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
+use crate::fork::Generation;
 use crate::spi::{Attempt, Backend, Claim, Event, EventSink, Events, Grant, Guarantees, Inline, Released};
 
 pub(crate) use self::core::Settings;
@@ -37,7 +38,7 @@ pub(crate) struct Engine {
     backend: Box<dyn Backend>,
     driver: Driver,
     /// The process that made it: a forked child may not touch anything here.
-    pid: u32,
+    generation: Generation,
 }
 
 impl Engine {
@@ -46,7 +47,7 @@ impl Engine {
             core: Mutex::new(Core::new(settings)),
             backend,
             driver: Driver::default(),
-            pid: std::process::id(),
+            generation: Generation::current(),
         });
         let sink: Weak<dyn EventSink> = Arc::downgrade(&(Arc::clone(&engine) as Arc<dyn EventSink>));
         engine.backend.subscribe(Events::new(sink));
@@ -63,14 +64,15 @@ impl Engine {
 
     /// Whether this is a child that was forked from the process that made the engine.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.pid
+        self.generation.is_over()
     }
 
     /// Puts the wish into the machine; then as [`Engine::poll`].
     pub(crate) fn acquire(self: &Arc<Self>, wish: Wish, context: &Context<'_>) -> (TicketKey, Poll<Answer>) {
+        let now = Boottime::now();
         let mut core = self.lock();
-        let ticket = core.acquire(wish, Boottime::now());
-        let mut core = self.drive(core);
+        let ticket = core.acquire(wish, now);
+        let mut core = self.drive(core, now);
         let answer = core.poll(ticket, context);
         self.leave(core);
         (ticket, answer)
@@ -83,26 +85,29 @@ impl Engine {
 
     /// The caller has gone before it took the answer.
     pub(crate) fn abandon(self: &Arc<Self>, ticket: TicketKey) {
+        let now = Boottime::now();
         let mut core = self.lock();
-        core.abandon(ticket, Boottime::now());
-        let core = self.drive(core);
+        core.abandon(ticket, now);
+        let core = self.drive(core, now);
         self.leave(core);
     }
 
     /// A guard gives its grant back. With `answer`, the ticket says when and whether the store took it.
     pub(crate) fn release(self: &Arc<Self>, granted: &Granted, answer: bool) -> Option<TicketKey> {
+        let now = Boottime::now();
         let mut core = self.lock();
-        let ticket = core.release(granted, answer, Boottime::now());
-        let core = self.drive(core);
+        let ticket = core.release(granted, answer, now);
+        let core = self.drive(core, now);
         self.leave(core);
         ticket
     }
 
     /// Refuses everything from now on and gives everything back.
     pub(crate) fn close(self: &Arc<Self>) -> TicketKey {
+        let now = Boottime::now();
         let mut core = self.lock();
-        let ticket = core.close(Boottime::now());
-        let core = self.drive(core);
+        let ticket = core.close(now);
+        let core = self.drive(core, now);
         self.leave(core);
         ticket
     }
@@ -122,14 +127,18 @@ impl Engine {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does all steps that the backend does on the spot.
-    fn drive<'a>(&'a self, mut core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+    /// Does all steps that the backend does on the spot. `now` is an instant before all of them.
+    fn drive<'a>(&'a self, mut core: MutexGuard<'a, Core>, now: Boottime) -> MutexGuard<'a, Core> {
         let Some(inline) = self.backend.inline() else { return core };
+        // Without a ttl nothing depends on how long the steps took, and reading the clock costs as much as all else.
+        let expires = self.guarantees().ttl.is_some();
+        let instant = || if expires { Boottime::now() } else { now };
         while let Some(step) = Step::take(&mut core) {
             drop(core);
+            let sent = instant();
             let done = step.run(inline, self.guarantees().backend);
             core = self.lock();
-            done.report(&mut core);
+            done.report(&mut core, sent, instant());
         }
         core
     }
@@ -183,7 +192,7 @@ enum Step {
 
 /// A step and its answer.
 enum Done {
-    Acquired(Claim, Boottime, Result<Attempt, Error>),
+    Acquired(Claim, Result<Attempt, Error>),
     Cancelled(Claim, Result<(), Error>),
     Released(Grant, Result<Released, Error>),
 }
@@ -204,9 +213,8 @@ impl Step {
     fn run(self, inline: &dyn Inline, backend: &'static str) -> Done {
         match self {
             Self::Acquire(claim) => {
-                let sent = Boottime::now();
                 let reply = inline.acquire(&claim).map_err(|error| error.at(backend, "acquire", &claim.name));
-                Done::Acquired(claim, sent, reply)
+                Done::Acquired(claim, reply)
             }
             Self::Cancel(claim) => {
                 let reply = inline.cancel(&claim).map_err(|error| error.at(backend, "cancel", &claim.name));
@@ -221,10 +229,9 @@ impl Step {
 }
 
 impl Done {
-    fn report(self, core: &mut Core) {
-        let now = Boottime::now();
+    fn report(self, core: &mut Core, sent: Boottime, now: Boottime) {
         match self {
-            Self::Acquired(claim, sent, reply) => core.acquired(&claim, sent, reply, now),
+            Self::Acquired(claim, reply) => core.acquired(&claim, sent, reply, now),
             Self::Cancelled(claim, reply) => core.cancelled(&claim, &reply, now),
             Self::Released(grant, reply) => core.released(&grant, &reply, now),
         }
