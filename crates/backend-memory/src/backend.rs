@@ -61,6 +61,21 @@ impl MemoryBackend {
     pub fn new() -> Self {
         MemoryStore::default().connect()
     }
+
+    /// A backend over a store of its own, from the URL `memory:`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for anything else. Nothing global maps names to stores: to share one, connect twice to one [`MemoryStore`].
+    pub fn from_url(url: &str) -> Result<Self> {
+        match url.split_once(':') {
+            Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Self::new()),
+            _ => Err(Error::new(
+                ErrorKind::Config,
+                "a memory store has no name; the URL is just `memory:`, and MemoryStore is what several Locks can share",
+            )),
+        }
+    }
 }
 
 #[derive(Default)]

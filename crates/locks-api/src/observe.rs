@@ -12,6 +12,9 @@
 //! | `owed` (warn), `locks_debts_total` | a release could not be delivered and will be tried again |
 //!
 //! Metrics carry the label `backend`; the names of locks would be too many labels.
+//!
+//! Nothing is told while the engine's mutex is held: a subscriber may use locks itself. The engine takes [`Note`]s and
+//! they are told afterwards.
 
 use std::time::Duration;
 
@@ -46,103 +49,78 @@ impl Span {
     }
 }
 
-/// A guard is made.
-pub(crate) fn granted(
-    backend: &'static str,
-    name: &LockName,
-    token: FencingToken,
-    waited: Duration,
-    handed_on: bool,
-) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::debug!(lock = name.as_str(), backend, token = token.get(), ?waited, handed_on, "granted");
-    }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_grants_total", "backend" => backend).increment(1);
-        metrics::histogram!("locks_wait_seconds", "backend" => backend).record(waited.as_secs_f64());
-    }
-    ignore((backend, name, token, waited, handed_on));
+/// Whether anybody may listen. Without it no note is ever made.
+pub(crate) const ENABLED: bool = cfg!(any(feature = "tracing", feature = "metrics"));
+
+/// Something worth telling about one lock.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only a feature reads it"))]
+pub(crate) struct Note {
+    pub(crate) name: LockName,
+    pub(crate) what: What,
 }
 
-/// A grant goes back to the store.
-pub(crate) fn released(backend: &'static str, name: &LockName) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::debug!(lock = name.as_str(), backend, "released");
-    }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_releases_total", "backend" => backend).increment(1);
-    }
-    ignore((backend, name));
+/// What happened.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only a feature reads it"))]
+pub(crate) enum What {
+    /// A guard was made.
+    Granted { token: FencingToken, waited: Duration, handed_on: bool },
+    /// A grant goes back to the store.
+    Released,
+    /// A grant lives on.
+    Renewed,
+    /// The store did not confirm a renewal.
+    RenewalFailed(Error),
+    /// The first renewal is overdue.
+    AtRisk,
+    /// A lock is gone.
+    Lost(LossReason),
+    /// A release could not be delivered.
+    Owed,
 }
 
-/// A grant lives on.
-pub(crate) fn renewed(backend: &'static str, name: &LockName) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::trace!(lock = name.as_str(), backend, "renewed");
+impl Note {
+    /// Tells it.
+    pub(crate) fn tell(&self, backend: &'static str) {
+        #[cfg(feature = "tracing")]
+        self.trace(backend);
+        #[cfg(feature = "metrics")]
+        self.count(backend);
+        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
+        debug_assert!(!ENABLED, "{backend}: {self:?}");
     }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_renewals_total", "backend" => backend).increment(1);
-    }
-    ignore((backend, name));
-}
 
-/// The store did not confirm a renewal.
-pub(crate) fn renewal_failed(backend: &'static str, name: &LockName, error: &Error) {
     #[cfg(feature = "tracing")]
-    {
-        tracing::warn!(lock = name.as_str(), backend, %error, "renewal failed");
+    fn trace(&self, backend: &'static str) {
+        let lock = self.name.as_str();
+        match &self.what {
+            What::Granted { token, waited, handed_on } => {
+                tracing::debug!(lock, backend, token = token.get(), ?waited, handed_on, "granted");
+            }
+            What::Released => tracing::debug!(lock, backend, "released"),
+            What::Renewed => tracing::trace!(lock, backend, "renewed"),
+            What::RenewalFailed(error) => tracing::warn!(lock, backend, %error, "renewal failed"),
+            What::AtRisk => tracing::warn!(lock, backend, "at risk"),
+            What::Lost(reason) => tracing::error!(lock, backend, ?reason, "lost"),
+            What::Owed => tracing::warn!(lock, backend, "owed"),
+        }
     }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_renewal_failures_total", "backend" => backend).increment(1);
-    }
-    ignore((backend, name, error));
-}
 
-/// The first renewal is overdue.
-pub(crate) fn at_risk(backend: &'static str, name: &LockName) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::warn!(lock = name.as_str(), backend, "at risk");
-    }
     #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_at_risk_total", "backend" => backend).increment(1);
+    fn count(&self, backend: &'static str) {
+        let counter = match &self.what {
+            What::Granted { waited, .. } => {
+                metrics::histogram!("locks_wait_seconds", "backend" => backend).record(waited.as_secs_f64());
+                "locks_grants_total"
+            }
+            What::Released => "locks_releases_total",
+            What::Renewed => "locks_renewals_total",
+            What::RenewalFailed(_) => "locks_renewal_failures_total",
+            What::AtRisk => "locks_at_risk_total",
+            What::Lost(_) => "locks_losses_total",
+            What::Owed => "locks_debts_total",
+        };
+        metrics::counter!(counter, "backend" => backend).increment(1);
     }
-    ignore((backend, name));
 }
-
-/// A lock is gone.
-pub(crate) fn lost(backend: &'static str, name: &LockName, reason: LossReason) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::error!(lock = name.as_str(), backend, ?reason, "lost");
-    }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_losses_total", "backend" => backend).increment(1);
-    }
-    ignore((backend, name, reason));
-}
-
-/// A release could not be delivered.
-pub(crate) fn owed(backend: &'static str, name: &LockName) {
-    #[cfg(feature = "tracing")]
-    {
-        tracing::warn!(lock = name.as_str(), backend, "owed");
-    }
-    #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("locks_debts_total", "backend" => backend).increment(1);
-    }
-    ignore((backend, name));
-}
-
-/// Makes what only a feature reads count as read.
-fn ignore<T>(_: T) {}

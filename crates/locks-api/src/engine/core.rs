@@ -1,7 +1,7 @@
 //! The state machine of one `Locks`: what callers ask, what the store is asked, and what happens next.
 //!
 //! It does no I/O, reads no clock and starts no thread: every input comes with the present instant, and
-//! what is to be done leaves through [`Outbox`] and [`Core::take_wakes`]. So one mutex around it is enough, any thread may drive it,
+//! what is to be done leaves through [`Outbox`] and [`Core::take_news`]. So one mutex around it is enough, any thread may drive it,
 //! and the simulation can run it under thousands of schedules.
 
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::holder::Holder;
 use crate::loss::LossReason;
 use crate::name::LockName;
-use crate::observe;
+use crate::observe::{self, Note, What};
 use crate::spi::{Claim, ClaimId, InstanceId, LeaseId, Mode, TokenBlock, TtlLimits};
 
 /// What the engine was built with.
@@ -63,9 +63,33 @@ pub(crate) struct Core {
     pub(super) recovering: bool,
     pub(super) outbox: Outbox,
     wakes: Vec<Waker>,
+    notes: Vec<Note>,
     pub(super) random: fastrand::Rng,
     closed: bool,
-    closing: Option<TicketKey>,
+    /// Who waits until everything is given back, and when that has taken long enough.
+    closing: Vec<TicketKey>,
+    close_timer: Option<TimerKey>,
+}
+
+/// Who is to be woken and what is to be told, once the mutex is free.
+#[derive(Debug)]
+#[must_use = "somebody waits for it"]
+pub(crate) struct News {
+    backend: &'static str,
+    wakes: Vec<Waker>,
+    notes: Vec<Note>,
+}
+
+impl News {
+    /// Wakes and tells. Whoever is woken may come straight back, so the mutex must be free.
+    pub(crate) fn spread(self) {
+        for note in &self.notes {
+            note.tell(self.backend);
+        }
+        for wake in self.wakes {
+            wake.wake();
+        }
+    }
 }
 
 impl Core {
@@ -84,9 +108,11 @@ impl Core {
             recovering: false,
             outbox: Outbox::default(),
             wakes: Vec::new(),
+            notes: Vec::new(),
             random,
             closed: false,
-            closing: None,
+            closing: Vec::new(),
+            close_timer: None,
         }
     }
 
@@ -202,10 +228,10 @@ impl Core {
     /// back. The ticket's answer says whether the store took all of them within `store_timeout`.
     pub(crate) fn close(&mut self, now: Boottime) -> TicketKey {
         let ticket = self.tickets.insert(Ticket::confirmation(now));
-        if let Some(earlier) = self.closing.replace(ticket) {
-            self.answer(earlier, Answer::Failed(Error::closed()));
+        self.closing.push(ticket);
+        if self.close_timer.is_none() {
+            self.close_timer = Some(self.timers.set(now.after(self.settings.store_timeout), Timer::Close));
         }
-        self.timers.set(now.after(self.settings.store_timeout), Timer::Close);
         self.closed = true;
         let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -223,9 +249,10 @@ impl Core {
     }
 
     /// Closing has taken long enough.
-    pub(super) fn give_up_closing(&mut self) {
-        if let Some(ticket) = self.closing.take() {
-            let left = self.entries.len() + self.debts.len();
+    fn give_up_closing(&mut self) {
+        self.close_timer = None;
+        let left = self.entries.len() + self.debts.len();
+        for ticket in std::mem::take(&mut self.closing) {
             let message = format!("{left} locks could not be given back to the store in time");
             self.answer(ticket, Answer::Failed(Error::new(ErrorKind::Unavailable, message)));
         }
@@ -237,10 +264,12 @@ impl Core {
     }
 
     pub(super) fn check_closed(&mut self) {
-        if self.is_settled()
-            && let Some(ticket) = self.closing.take()
-        {
-            self.answer(ticket, Answer::Done);
+        if self.is_settled() && !self.closing.is_empty() {
+            let timer = self.close_timer.take();
+            self.timers.clear(timer);
+            for ticket in std::mem::take(&mut self.closing) {
+                self.answer(ticket, Answer::Done);
+            }
         }
     }
 
@@ -281,14 +310,27 @@ impl Core {
         &mut self.outbox
     }
 
-    /// Who has an answer; to be woken once the mutex is free.
-    pub(crate) fn take_wakes(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakes)
+    /// Who is to be woken and what is to be told, once the mutex is free.
+    pub(crate) fn take_news(&mut self) -> News {
+        News {
+            backend: self.settings.backend,
+            wakes: std::mem::take(&mut self.wakes),
+            notes: std::mem::take(&mut self.notes),
+        }
     }
 
-    /// Whether anybody is to be woken.
-    pub(crate) fn has_wakes(&self) -> bool {
-        !self.wakes.is_empty()
+    /// Takes a note about a lock, if anybody may listen.
+    pub(super) fn note(&mut self, key: EntryKey, what: impl FnOnce() -> What) {
+        if observe::ENABLED {
+            self.notes.push(Note { name: self.entries[key].name.clone(), what: what() });
+        }
+    }
+
+    /// [`Core::note`] for a lock that may have no entry any more.
+    pub(super) fn note_lock(&mut self, name: &LockName, what: impl FnOnce() -> What) {
+        if observe::ENABLED {
+            self.notes.push(Note { name: name.clone(), what: what() });
+        }
     }
 
     /// Takes the one step that the lock's phase and its waiters call for.
@@ -393,18 +435,13 @@ impl Core {
         hold.used += 1;
         hold.usage = Usage::Out;
         let granted = Granted { entry: key, lease: Arc::clone(&hold.lease), token };
-        observe::granted(
-            self.settings.backend,
-            &entry.name,
-            token,
-            now.since(self.tickets[next].since),
-            !first,
-        );
+        let waited = now.since(self.tickets[next].since);
         entry.waiting.pop_front();
         entry.live -= 1;
         entry.slow_since = None;
         self.tickets[next].linked = false;
         self.answer(next, Answer::Granted(granted));
+        self.note(key, || What::Granted { token, waited, handed_on: !first });
         true
     }
 
@@ -412,7 +449,7 @@ impl Core {
     fn give_back(&mut self, key: EntryKey, ticket: Option<TicketKey>, now: Boottime) {
         let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
         let forgotten_at = self.end_upkeep(key, &hold);
-        observe::released(self.settings.backend, &hold.grant.name);
+        self.note(key, || What::Released);
         self.outbox.release.push(hold.grant.clone());
         let timer = self.reply_timer(key, hold.upkeep.as_ref().map(|upkeep| upkeep.ttl), now);
         self.entries[key].phase =

@@ -7,7 +7,7 @@ use super::ticket::{Answer, TicketKey};
 use super::timers::{Timer, TimerKey};
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
-use crate::observe;
+use crate::observe::What;
 use crate::spi::{Claim, ClaimId, Grant, LeaseId};
 
 /// A release or a cancellation that the store has not confirmed.
@@ -53,7 +53,7 @@ impl Core {
         now: Boottime,
     ) {
         let claim = grant.claim;
-        observe::owed(self.settings.backend, &grant.name);
+        self.note_lock(&grant.name, || What::Owed);
         self.owe(claim, Owed::Release(grant), ticket, forgotten_at, false, now);
     }
 

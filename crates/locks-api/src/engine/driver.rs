@@ -166,14 +166,12 @@ fn work(engine: &Arc<Engine>, now: Boottime) -> (Option<Boottime>, bool) {
     core.tick(now);
     let mut core = engine.drive(core, now);
     let calls = Calls::take(&mut core, driver);
-    let wakes = core.take_wakes();
+    let news = core.take_news();
     let next = core.next_tick();
     let settled = core.is_settled();
     drop(core);
     calls.start(engine);
-    for wake in wakes {
-        wake.wake();
-    }
+    news.spread();
     (next, settled)
 }
 

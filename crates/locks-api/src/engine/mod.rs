@@ -145,13 +145,11 @@ impl Engine {
 
     /// Wakes whoever has an answer, and the thread if there is something for it.
     fn leave(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
-        let wakes = if core.has_wakes() { core.take_wakes() } else { Vec::new() };
+        let news = core.take_news();
         let work = !core.outbox().is_empty();
         let next_tick = core.next_tick();
         drop(core);
-        for wake in wakes {
-            wake.wake();
-        }
+        news.spread();
         if (work || next_tick.is_some())
             && let Err(error) = self.driver.nudge(self, work, next_tick)
         {
@@ -159,11 +157,9 @@ impl Engine {
                 Error::new(ErrorKind::StoreFull, "the library's thread can't be started").with_source(error);
             let mut core = self.lock();
             core.fail_waits(&error);
-            let wakes = core.take_wakes();
+            let news = core.take_news();
             drop(core);
-            for wake in wakes {
-                wake.wake();
-            }
+            news.spread();
         }
     }
 }

@@ -11,7 +11,7 @@ use super::timers::Timer;
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::loss::LossReason;
-use crate::observe;
+use crate::observe::What;
 use crate::spi::{ClaimId, Expiry, Grant, Renewed};
 
 /// How long a grant with this ttl counts as held, from before the step that set its expiry was sent.
@@ -115,7 +115,7 @@ impl Core {
             Ok(Renewed::Extended(Expiry::In(remaining))) => self.extended(key, *remaining, sent, now),
             Ok(Renewed::Lost(reason)) => self.lose(key, *reason, now),
             Err(error) => {
-                observe::renewal_failed(self.settings.backend, &grant.name, error);
+                let failed = What::RenewalFailed(error.clone());
                 let Some(upkeep) = &mut hold.upkeep else { return };
                 let retry = now.after((validity(upkeep.ttl) / 12).min(backoff(6)));
                 if retry < upkeep.renew_at {
@@ -123,6 +123,7 @@ impl Core {
                     upkeep.renew_at = retry;
                     self.renewals.insert((retry, key));
                 }
+                self.note(key, || failed);
             }
         }
     }
@@ -146,9 +147,12 @@ impl Core {
             upkeep.timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
             self.renewals.insert((next, key));
         }
-        observe::renewed(self.settings.backend, &hold.grant.name);
-        if hold.usage == Usage::Unconfirmed {
+        let confirmed = hold.usage == Usage::Unconfirmed;
+        if confirmed {
             hold.usage = Usage::Free;
+        }
+        self.note(key, || What::Renewed);
+        if confirmed {
             self.advance(key, now);
         }
     }
@@ -163,9 +167,9 @@ impl Core {
             return self.lose(key, reason, now);
         }
         hold.lease.put_at_risk();
-        observe::at_risk(self.settings.backend, &hold.grant.name);
         upkeep.timer =
             Some(self.timers.set(next_check(upkeep.sent, upkeep.valid_for, true), Timer::Lease(key)));
+        self.note(key, || What::AtRisk);
     }
 
     /// The grant is gone. Its guard, if there is one, is told, and never comes back to life.
@@ -173,7 +177,7 @@ impl Core {
         let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
         let forgotten_at = self.end_upkeep(key, &hold);
         hold.lease.lose(reason);
-        observe::lost(self.settings.backend, &hold.grant.name, reason);
+        self.note(key, || What::Lost(reason));
         // Nobody has it, so nothing is under way that the rest of the ttl would have to protect. A guard that is out keeps
         // the store's margin: its holder may be at work still.
         if hold.usage != Usage::Out && reason == LossReason::Expired {

@@ -265,9 +265,7 @@ impl World {
     fn settle(&mut self, process: usize) -> Result<(), String> {
         loop {
             self.send(process);
-            for wake in self.processes[process].core.take_wakes() {
-                wake.wake();
-            }
+            self.processes[process].core.take_news().spread();
             let mut answered = false;
             for caller in 0..self.processes[process].callers.len() {
                 if let Some(answer) = self.processes[process].look(caller) {
