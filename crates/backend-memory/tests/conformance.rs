@@ -1,9 +1,9 @@
 //! The conformance kit on the plain store and on the emulated one, with and without a queue.
 
 use locks_api::spi::{Backend as _, Guarantees};
-use locks_backend_memory::emulated::{Carrier, EmulatedBackend, EmulatedStore, Emulation};
+use locks_backend_memory::emulated::{Carrier, Crash, EmulatedBackend, EmulatedStore, Emulation};
 use locks_backend_memory::{MemoryBackend, MemoryStore};
-use locks_conformance::{Harness, SetupError};
+use locks_conformance::{Fault, Harness, SetupError};
 
 locks_conformance::main!(Memory, Emulated, Polled);
 
@@ -44,6 +44,19 @@ impl Harness for Emulated {
     async fn connect(&self) -> locks_api::Result<EmulatedBackend> {
         Ok(self.0.connect().0)
     }
+
+    fn faults() -> &'static [Fault] {
+        &EVENTS
+    }
+
+    async fn inject(&self, fault: Fault) -> Result<(), SetupError> {
+        crash(&self.0, fault)
+    }
+
+    async fn revoke(&self, lock: &str) -> Result<(), SetupError> {
+        self.0.revoke(lock);
+        Ok(())
+    }
 }
 
 /// Leases that carry all grants of a process, and no queue: the engine asks again and again.
@@ -68,4 +81,29 @@ impl Harness for Polled {
     async fn connect(&self) -> locks_api::Result<EmulatedBackend> {
         Ok(self.0.connect().0)
     }
+
+    fn faults() -> &'static [Fault] {
+        &EVENTS
+    }
+
+    async fn inject(&self, fault: Fault) -> Result<(), SetupError> {
+        crash(&self.0, fault)
+    }
+
+    async fn revoke(&self, lock: &str) -> Result<(), SetupError> {
+        self.0.revoke(lock);
+        Ok(())
+    }
+}
+
+/// What can happen to an emulated store.
+const EVENTS: [Fault; 3] = [Fault::Restart, Fault::DataLoss, Fault::Revocation];
+
+fn crash(store: &EmulatedStore, fault: Fault) -> Result<(), SetupError> {
+    match fault {
+        Fault::Restart => store.crash(Crash::Keeping),
+        Fault::DataLoss => store.crash(Crash::Forgetting),
+        other => return Err(SetupError::new(format!("no way to inject {other}"))),
+    }
+    Ok(())
 }

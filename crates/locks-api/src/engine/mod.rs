@@ -15,6 +15,7 @@ mod replies;
 mod simulation;
 mod ticket;
 mod timers;
+mod waiting;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
