@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::cooperative;
+
 use crate::busy::Busy;
 use crate::clock::Boottime;
 use crate::engine::{Answer, Engine, Patience, TicketKey, Wish};
@@ -215,7 +217,8 @@ impl Lock {
         };
         let span = Span::acquire(engine.guarantees().backend, &name);
         let wish = Wish { name: name.clone(), ttl, holder, patience };
-        match (Request { engine, span, state: State::New(Some(wish)) }).await {
+        // A free lock never waits: without a budget, a task that takes one after the other would keep its thread for itself.
+        match cooperative(Request { engine, span, state: State::New(Some(wish)) }).await {
             Answer::Granted(granted) => Ok(Ok(LockGuard::new(Arc::clone(&self.handle), granted, name))),
             Answer::Busy(busy) => Ok(Err(busy)),
             Answer::Failed(error) => Err(self.located(error)),

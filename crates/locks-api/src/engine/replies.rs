@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::debt::backoff;
-use super::entry::{EntryKey, Pending, Phase};
+use super::entry::{EntryKey, Pending, Phase, Releasing};
 use super::ticket::Answer;
 use super::timers::Timer;
 use crate::busy::Busy;
@@ -55,12 +55,10 @@ impl Core {
 
     /// The store undid a claim, or could not be told to.
     pub(crate) fn cancelled(&mut self, claim: &Claim, reply: &Result<(), Error>, now: Boottime) {
-        if let Err(error) = reply
-            && error.kind() == ErrorKind::Unavailable
-        {
-            self.still_owed(claim.id, error);
-        } else if self.pay(claim.id, now) {
-            return;
+        match reply {
+            Err(error) => self.still_owed(claim.id, error),
+            Ok(()) if self.pay(claim.id, now) => return,
+            Ok(()) => {}
         }
         let Some(key) = self.find(&claim.name) else { return };
         match &self.entries[key].phase {
@@ -72,8 +70,7 @@ impl Core {
         };
         self.timers.clear(pending.timer);
         let in_doubt = pending.answered < pending.sent;
-        let unpaid = matches!(reply, Err(error) if error.kind() == ErrorKind::Unavailable);
-        if in_doubt || unpaid {
+        if in_doubt || reply.is_err() {
             self.owe_cancel(pending.claim, in_doubt, now);
         }
         self.advance(key, now);
@@ -81,11 +78,10 @@ impl Core {
 
     /// The store took a grant back, or could not be told to.
     pub(crate) fn released(&mut self, grant: &Grant, reply: &Result<Released, Error>, now: Boottime) {
-        let unpaid = matches!(reply, Err(error) if error.kind() == ErrorKind::Unavailable);
-        if let (true, Err(error)) = (unpaid, reply) {
-            self.still_owed(grant.claim, error);
-        } else if self.pay(grant.claim, now) {
-            return;
+        match reply {
+            Err(error) => self.still_owed(grant.claim, error),
+            Ok(_) if self.pay(grant.claim, now) => return,
+            Ok(_) => {}
         }
         let Some(key) = self.find(&grant.name) else { return };
         match &self.entries[key].phase {
@@ -96,18 +92,19 @@ impl Core {
             return;
         };
         self.timers.clear(releasing.timer);
-        if unpaid {
+        let Releasing { grant, ticket, forgotten_at, .. } = releasing;
+        match (reply, ticket) {
+            (Err(error), Some(ticket)) if error.kind() != ErrorKind::Unavailable => {
+                self.answer(ticket, Answer::Failed(error.clone()));
+                self.owe_release(grant, None, forgotten_at, now);
+            }
             // The reply may have been lost and the release done: it is sent again, and that answer counts.
-            self.owe_release(releasing.grant, releasing.ticket, releasing.forgotten_at, now);
-        } else if let Some(ticket) = releasing.ticket {
-            self.answer(
-                ticket,
-                match reply {
-                    Ok(Released::Done) => Answer::Done,
-                    Ok(Released::NotHeld) => Answer::Failed(Error::lost(LossReason::Taken)),
-                    Err(error) => Answer::Failed(error.clone()),
-                },
-            );
+            (Err(_), ticket) => self.owe_release(grant, ticket, forgotten_at, now),
+            (Ok(Released::Done), Some(ticket)) => self.answer(ticket, Answer::Done),
+            (Ok(Released::NotHeld), Some(ticket)) => {
+                self.answer(ticket, Answer::Failed(Error::lost(LossReason::Taken)));
+            }
+            (Ok(_), None) => {}
         }
         self.advance(key, now);
     }

@@ -39,13 +39,16 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     async fn acquire(&self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>>;
 
     /// Undoes each claim, whatever it reached: afterwards it neither waits nor holds, and never will.
-    /// A claim that is unknown is no error.
+    /// A claim that is unknown is no error. The engine repeats a step that failed, whatever the kind of its error, until it succeeds or
+    /// the store has surely forgotten the claim.
     async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>>;
 
     /// Gives back each grant: only this exact claim. If the store has a queue, the next waiter MUST be granted in the same step.
+    /// A step that failed is repeated, as with [`Backend::cancel`].
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>>;
 
-    /// Moves the expiry of each grant to a whole ttl from now, on the store's clock.
+    /// Moves the expiry of each grant to a whole ttl from now, on the store's clock. The ttl is the one that was claimed, which
+    /// the store MUST keep: [`Grant::expiry`] may be no more than what was left of it when a lost reply was repeated.
     ///
     /// An expired grant MUST be answered [`Renewed::Lost`] even if nobody took the lock since. Called only for grants with
     /// [`Expiry::In`](super::Expiry::In); a store without expiry answers that they are held, unchanged.
