@@ -1,0 +1,96 @@
+//! What a process has: threads and open descriptors. What a case leaves behind is a leak.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use crate::verdict::{Failure, Verdict, eventually};
+
+/// The threads and descriptors of this process at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Census {
+    threads: BTreeMap<u32, String>,
+    descriptors: BTreeMap<u32, String>,
+}
+
+impl Census {
+    pub(crate) fn take() -> io::Result<Self> {
+        // Reading a directory opens a descriptor of its own, which is gone when its link is read.
+        Ok(Self {
+            threads: entries("/proc/self/task", |path| fs::read_to_string(path.join("comm")))?,
+            descriptors: entries("/proc/self/fd", |path| Ok(fs::read_link(path)?.display().to_string()))?,
+        })
+    }
+
+    /// Waits until there is no more than `self`, as long as threads may take to end.
+    pub(crate) async fn settles(&self, limit: Duration) -> Verdict {
+        let mut latest = self.clone();
+        let settled = eventually(limit, "settling", || match Self::take() {
+            Ok(now) => {
+                latest = now;
+                self.leaks(&latest).is_empty()
+            }
+            Err(_) => false,
+        });
+        if settled.await.is_ok() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("left behind after {limit:?}: {}", self.leaks(&latest).join(", "))))
+    }
+
+    /// What `later` has too much: numbers decide, names explain.
+    fn leaks(&self, later: &Self) -> Vec<String> {
+        let mut leaks = Vec::new();
+        for (what, before, after) in
+            [("thread", &self.threads, &later.threads), ("descriptor", &self.descriptors, &later.descriptors)]
+        {
+            if after.len() > before.len() {
+                let new = after.iter().filter(|(id, name)| before.get(id) != Some(name));
+                leaks.extend(new.map(|(id, name)| format!("{what} {id} ({})", name.trim())));
+            }
+        }
+        leaks
+    }
+}
+
+fn entries(
+    directory: &str,
+    name: impl Fn(&std::path::Path) -> io::Result<String>,
+) -> io::Result<BTreeMap<u32, String>> {
+    let mut entries = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if let (Some(id), Ok(name)) =
+            (entry.file_name().to_str().and_then(|id| id.parse().ok()), name(&entry.path()))
+        {
+            // The descriptor with which this very directory is read.
+            if !name.starts_with("/proc/") {
+                entries.insert(id, name);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_descriptor_and_a_new_thread_are_leaks() {
+        let before = Census::take().unwrap();
+        let file = fs::File::open("/dev/null").unwrap();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("stray".into()).spawn(move || wait.recv()).unwrap();
+        // A thread names itself after it has begun.
+        let mut leaks = before.leaks(&Census::take().unwrap());
+        while !leaks.iter().any(|leak| leak.contains("stray")) {
+            std::thread::yield_now();
+            leaks = before.leaks(&Census::take().unwrap());
+        }
+        assert!(leaks.iter().any(|leak| leak.contains("/dev/null")), "{leaks:?}");
+        drop((file, end));
+        thread.join().unwrap().unwrap_err();
+    }
+}

@@ -1,0 +1,214 @@
+//! Proves or disproves from a [history](crate::history) what the locks promise.
+//!
+//! - [`order`]: fencing tokens are unique and grow in real time; holds are disjoint; what is released was granted.
+//! - [`validity`]: no guard says that it holds after a guard with a higher token has said so. Holds under every fault.
+//! - [`linearizability`]: a search, which trusts no token, for an order of all operations that one fenced mutex could have
+//!   gone through.
+
+use std::fmt;
+
+use crate::history::{Event, Operation, operations};
+
+pub mod linearizability;
+pub mod order;
+pub mod validity;
+
+/// A promise that a history shows to be broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The history contradicts itself, so that nothing can be told from it.
+    Malformed(String),
+    /// Two grants of one lock had the same token.
+    TokenReused {
+        /// The lock.
+        lock: String,
+        /// The token.
+        token: u64,
+    },
+    /// A grant that began after another had been given has a lower token.
+    TokenOrder {
+        /// The lock.
+        lock: String,
+        /// The token of the earlier grant.
+        earlier: u64,
+        /// The token of the later one.
+        later: u64,
+    },
+    /// Two holds overlapped, or were held in another order than that of their tokens.
+    Overlap {
+        /// The lock.
+        lock: String,
+        /// The token of the hold that began first.
+        first: u64,
+        /// The token of the other.
+        second: u64,
+    },
+    /// Something was released, or checked, under a token that was never granted.
+    NeverGranted {
+        /// The lock.
+        lock: String,
+        /// The token.
+        token: u64,
+    },
+    /// A grant came without a token, or an acquire that succeeded names no claim.
+    Unidentified {
+        /// The lock.
+        lock: String,
+    },
+    /// A guard said that it holds although one with a higher token had said so before it was asked.
+    StaleHolder {
+        /// The lock.
+        lock: String,
+        /// The token of the guard that was wrong.
+        stale: u64,
+        /// The higher token.
+        newer: u64,
+    },
+    /// No order of the operations could have happened on one mutex.
+    NotLinearizable {
+        /// The lock.
+        lock: String,
+        /// How many operations the impossible stretch has.
+        operations: usize,
+    },
+    /// A stretch without a quiet moment is too long to search.
+    TooLong {
+        /// The lock.
+        lock: String,
+        /// How many operations it has.
+        operations: usize,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(why) => write!(f, "the history makes no sense: {why}"),
+            Self::TokenReused { lock, token } => write!(f, "{lock:?}: token {token} was granted twice"),
+            Self::TokenOrder { lock, earlier, later } => {
+                write!(f, "{lock:?}: token {later} was granted after token {earlier}")
+            }
+            Self::Overlap { lock, first, second } => {
+                write!(f, "{lock:?}: the holds under tokens {first} and {second} overlap or are out of order")
+            }
+            Self::NeverGranted { lock, token } => {
+                write!(f, "{lock:?}: token {token} was used and never granted")
+            }
+            Self::Unidentified { lock } => write!(f, "{lock:?}: a grant has no token or no claim"),
+            Self::StaleHolder { lock, stale, newer } => {
+                write!(f, "{lock:?}: token {stale} said that it holds after token {newer} had said so")
+            }
+            Self::NotLinearizable { lock, operations } => {
+                write!(
+                    f,
+                    "{lock:?}: no order of these {operations} operations could have happened on one mutex"
+                )
+            }
+            Self::TooLong { lock, operations } => {
+                write!(f, "{lock:?}: {operations} operations without a quiet moment are too many to search")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Which checks a history can stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strictness {
+    /// Nobody died, was paused past its ttl or was cut off from the store: everything is checked.
+    NoFaults,
+    /// Processes were killed, and nobody lost a lock alive: everything but the search, for which the dead leave too much open.
+    Crashes,
+    /// Holders may have lost their locks without noticing at once: holds may overlap on paper, while tokens and
+    /// what guards said must not.
+    Loss,
+}
+
+/// Checks a history.
+///
+/// # Errors
+///
+/// The first [`Violation`] found.
+pub fn check(events: &[Event], strictness: Strictness) -> Result<(), Violation> {
+    let operations = operations(events).map_err(Violation::Malformed)?;
+    for operations in by_lock(&operations) {
+        order::tokens(&operations)?;
+        order::provenance(&operations)?;
+        validity::check(&operations)?;
+        if strictness != Strictness::Loss {
+            order::disjoint(&operations)?;
+        }
+        if strictness == Strictness::NoFaults {
+            linearizability::check(&operations)?;
+        }
+    }
+    Ok(())
+}
+
+/// The operations of each lock, in the order of their beginnings: locks don't influence each other.
+fn by_lock(operations: &[Operation]) -> Vec<Vec<Operation>> {
+    let mut locks = std::collections::BTreeMap::<&str, Vec<Operation>>::new();
+    for operation in operations {
+        locks.entry(&operation.lock).or_default().push(operation.clone());
+    }
+    locks.into_values().collect()
+}
+
+#[cfg(test)]
+pub(crate) mod scripted {
+    //! Histories written by hand.
+
+    use crate::history::{Op, Operation, Phase};
+
+    pub(crate) fn acquire(client: u32, invoked: u64, ended: u64, token: u64) -> Operation {
+        operation(client, Op::Acquire, invoked, Some(ended), Phase::Ok, Some(token))
+    }
+
+    pub(crate) fn refused(client: u32, invoked: u64, ended: u64) -> Operation {
+        operation(client, Op::Acquire, invoked, Some(ended), Phase::Fail, None)
+    }
+
+    pub(crate) fn unknown_acquire(client: u32, invoked: u64) -> Operation {
+        operation(client, Op::Acquire, invoked, None, Phase::Info, None)
+    }
+
+    pub(crate) fn release(client: u32, invoked: u64, ended: u64, token: u64) -> Operation {
+        operation(client, Op::Release, invoked, Some(ended), Phase::Ok, Some(token))
+    }
+
+    pub(crate) fn unknown_release(client: u32, invoked: u64, token: u64) -> Operation {
+        operation(client, Op::Release, invoked, None, Phase::Info, Some(token))
+    }
+
+    pub(crate) fn said(client: u32, invoked: u64, ended: u64, token: u64, held: bool) -> Operation {
+        Operation {
+            held: Some(held),
+            ..operation(client, Op::Check, invoked, Some(ended), Phase::Ok, Some(token))
+        }
+    }
+
+    fn operation(
+        client: u32,
+        op: Op,
+        invoked: u64,
+        ended: Option<u64>,
+        outcome: Phase,
+        token: Option<u64>,
+    ) -> Operation {
+        let claim = token.map(|token| format!("{token:x}"));
+        Operation {
+            client: (1, client),
+            lock: "a".into(),
+            op,
+            invoked,
+            ended,
+            outcome,
+            claim,
+            token,
+            held: None,
+        }
+    }
+}

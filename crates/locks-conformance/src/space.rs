@@ -1,0 +1,195 @@
+//! The lock space of one run of one case.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use locks_api::spi::{Backend, CrashRelease, Guarantees};
+use locks_api::{Locks, LocksBuilder};
+
+use crate::checker::{self, Strictness};
+use crate::flaky::{Control, Flaky};
+use crate::harness::{AnyBackend, AnyHarness, Fault, Profile};
+use crate::history::{self, Event};
+use crate::verdict::{Failure, Verdict, eventually, within};
+use crate::worker::Worker;
+
+/// How long anything may take that waits for nobody. Generous: it only ends what hangs.
+pub(crate) const PROMPT: Duration = Duration::from_secs(20);
+
+/// What a case has to work with. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Space(Arc<Inner>);
+
+struct Inner {
+    harness: Arc<dyn AnyHarness>,
+    profile: Profile,
+    /// Goes before all names of this run, so that runs never meet.
+    prefix: String,
+    names: Mutex<Vec<String>>,
+}
+
+impl Space {
+    pub(crate) fn new(harness: Arc<dyn AnyHarness>, profile: Profile) -> Self {
+        let prefix = format!("kit/{:08x}", fastrand::u32(..));
+        Self(Arc::new(Inner { harness, profile, prefix, names: Mutex::default() }))
+    }
+
+    pub(crate) fn guarantees(&self) -> &Guarantees {
+        &self.0.profile.guarantees
+    }
+
+    /// A lock name of this run. Whether it is free again is looked at after the case.
+    pub(crate) fn name(&self, tag: &str) -> String {
+        let name = format!("{}/{tag}", self.0.prefix);
+        self.watch(&name);
+        name
+    }
+
+    /// A name to look at after the case, which has to be unlike every other run's.
+    pub(crate) fn watch(&self, name: &str) {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    /// A new `Locks` on a new connection.
+    pub(crate) async fn connect(&self) -> Verdict<Locks> {
+        self.connect_with(|builder| builder).await
+    }
+
+    /// A new `Locks` on a new connection, with options.
+    pub(crate) async fn connect_with(
+        &self,
+        options: impl FnOnce(LocksBuilder) -> LocksBuilder + Send,
+    ) -> Verdict<Locks> {
+        Ok(options(Locks::builder(self.backend().await?)).build())
+    }
+
+    /// A new `Locks` on a connection that can be made bad.
+    pub(crate) async fn connect_flaky(&self) -> Verdict<(Locks, Arc<Control>)> {
+        let (flaky, control) = Flaky::new(self.backend().await?);
+        Ok((Locks::new(flaky), control))
+    }
+
+    /// A new connection, without an engine.
+    pub(crate) async fn backend(&self) -> Verdict<AnyBackend> {
+        let backend = within(PROMPT, "connecting", self.0.harness.connect()).await??;
+        if backend.guarantees() != self.guarantees() {
+            return Err(Failure::new(format!(
+                "the connection promises {:?} and the harness {:?}",
+                backend.guarantees(),
+                self.guarantees()
+            )));
+        }
+        Ok(backend)
+    }
+
+    /// How other processes reach this space.
+    pub(crate) fn worker_url(&self) -> Option<String> {
+        self.0.harness.worker_url()
+    }
+
+    /// Another process that is connected to this space.
+    pub(crate) async fn worker(&self) -> Verdict<Worker> {
+        let url = self.worker_url().ok_or_else(|| {
+            Failure::new("locks reach further than one process, so the harness must have a worker_url")
+        })?;
+        Worker::start(self.0.profile.name, &url).await
+    }
+
+    /// Several such processes.
+    pub(crate) async fn workers(&self, count: usize) -> Verdict<Vec<Worker>> {
+        let mut workers = Vec::with_capacity(count);
+        for _ in 0..count {
+            workers.push(self.worker().await?);
+        }
+        Ok(workers)
+    }
+
+    /// A ttl that makes cases short: two seconds, if the store takes that. `None` for stores without expiry.
+    pub(crate) fn short_ttl(&self) -> Option<Duration> {
+        let limits = self.guarantees().ttl?;
+        Some(Duration::from_secs(2).clamp(limits.min, limits.max))
+    }
+
+    /// The same, for cases that need one.
+    pub(crate) fn ttl(&self) -> Verdict<Duration> {
+        self.short_ttl().ok_or_else(|| Failure::new("this case needs a store with expiry"))
+    }
+
+    /// How long a lock may stay taken after its holder's process died, with room for a slow machine.
+    pub(crate) fn crash_limit(&self) -> Duration {
+        match (self.guarantees().crash_release, self.short_ttl()) {
+            (CrashRelease::AfterTtl, Some(ttl)) => ttl + PROMPT,
+            _ => PROMPT,
+        }
+    }
+
+    pub(crate) async fn inject(&self, fault: Fault) -> Verdict {
+        Ok(self.0.harness.inject(fault).await?)
+    }
+
+    pub(crate) async fn revoke(&self, lock: &str) -> Verdict {
+        Ok(self.0.harness.revoke(lock).await?)
+    }
+
+    pub(crate) async fn heal(&self, fault: Fault) -> Verdict {
+        Ok(self.0.harness.heal(fault).await?)
+    }
+
+    /// Fails unless every lock of the case can be had at once by somebody new. What died with a process may take as long as its ttl.
+    pub(crate) async fn all_is_free(&self) -> Verdict {
+        let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let locks = self.connect().await?;
+        for name in names {
+            let lock = locks.lock(&name);
+            let freed =
+                within(self.crash_limit(), "freeing", lock.acquire_timeout(self.crash_limit())).await?;
+            let guard = freed.map_err(|error| Failure::new(format!("left behind: {error}")))?;
+            guard.release().await?;
+        }
+        locks.close().await?;
+        Ok(())
+    }
+}
+
+/// Fails on the first thing that the history shows to be wrong.
+pub(crate) fn check_history(events: &[Event], strictness: Strictness) -> Verdict {
+    Ok(checker::check(events, strictness)?)
+}
+
+/// The same for a history in a file, which must have this many events at least.
+pub(crate) fn check_history_file(path: &Path, at_least: usize, strictness: Strictness) -> Verdict {
+    let events = history::read(path)?;
+    if events.len() < at_least {
+        return Err(Failure::new(format!("the history has {} events instead of {at_least}", events.len())));
+    }
+    check_history(&events, strictness)
+}
+
+/// Fails unless `locks` can't have the lock now.
+pub(crate) async fn is_busy(locks: &Locks, name: &str) -> Verdict {
+    match within(PROMPT, "a try", locks.lock(name).try_acquire()).await?? {
+        None => Ok(()),
+        Some(guard) => {
+            let token = guard.fencing_token();
+            Err(Failure::new(format!("{name:?} was granted under token {token} although it is held")))
+        }
+    }
+}
+
+/// Waits until a try is refused no more, and leaves the lock free.
+pub(crate) async fn becomes_free(locks: &Locks, name: &str, limit: Duration) -> Verdict {
+    within(limit + PROMPT, "a wait", locks.lock(name).acquire_timeout(limit)).await??.release().await?;
+    Ok(())
+}
+
+/// Waits until the process is in this state, as in `/proc`: `T` for stopped.
+pub(crate) async fn reaches_state(pid: u32, state: char) -> Verdict {
+    eventually(PROMPT, "a change of a process's state", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            // The name before it, in parentheses, may hold anything.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
+        })
+    })
+    .await
+}
