@@ -1,0 +1,18 @@
+//! The two commands from the outside: real binaries, real processes, real signals, real files.
+#![cfg_attr(
+    feature = "file",
+    expect(clippy::unwrap_used, reason = "tests; clippy knows only the functions that are marked as such")
+)]
+
+#[cfg(feature = "file")]
+mod contract;
+#[cfg(feature = "file")]
+mod exclusion;
+#[cfg(not(feature = "file"))]
+mod feature_off;
+#[cfg(feature = "file")]
+mod signals;
+#[cfg(feature = "file")]
+mod support;
+#[cfg(feature = "file")]
+mod trouble;
