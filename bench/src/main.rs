@@ -1,0 +1,75 @@
+//! Measures locks against the goals of the project and against what people would use instead.
+//!
+//! All results are ratios of two sides that ran interleaved, the median of several rounds: the machine, the file system and
+//! whoever else uses them are in both. Run it with `cargo xtask bench`, which builds the tools first.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+mod cores;
+mod counting;
+mod hand_on;
+mod processes;
+mod queue;
+mod rounds;
+mod scripts;
+mod table;
+mod uncontended;
+
+use rounds::Effort;
+use table::Table;
+
+#[derive(Parser)]
+struct Args {
+    /// Short rounds: shows that everything runs, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Where lock-block and lock-abort are
+    #[arg(long, value_name = "DIR", default_value = "../target/release")]
+    tools: PathBuf,
+    /// Where to write the table, as Markdown
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// One of several processes that contend for a lock; started by the measurement itself
+    #[command(hide = true)]
+    Contender(processes::Contender),
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(Role::Contender(contender)) = args.role {
+        return contender.run();
+    }
+    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let tools = args.tools.canonicalize().with_context(|| format!("no tools in {}", args.tools.display()))?;
+    let mut table = Table::default();
+    for cores in cores::choices()? {
+        eprintln!("on {cores}");
+        cores.use_only_these()?;
+        table.on(cores.to_string());
+        uncontended::measure(effort, &mut table)?;
+        hand_on::measure(effort, cores.count(), &mut table)?;
+        processes::measure(effort, &mut table)?;
+        scripts::measure(effort, &tools, &mut table)?;
+        queue::measure(effort, &tools, &mut table)?;
+    }
+    scripts::footprint(&tools, &mut table)?;
+    let text = table.to_string();
+    println!("{text}");
+    if let Some(path) = &args.table {
+        fs::write(path, &text).with_context(|| format!("can't write {}", path.display()))?;
+    }
+    if table.overlaps() > 0 {
+        bail!("{} times two held the same lock", table.overlaps());
+    }
+    Ok(())
+}

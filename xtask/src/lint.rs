@@ -1,0 +1,38 @@
+//! Format and clippy, warnings denied.
+
+use anyhow::Result;
+
+use crate::process::{cargo, run};
+use crate::workspace::{FACADE, SATELLITES, members, root};
+
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+/// Checks the whole workspace, then each package alone: with others beside it, features and dependencies that it forgot to
+/// ask for are there by chance.
+///
+/// # Errors
+///
+/// If something is found.
+pub(crate) fn lint() -> Result<()> {
+    run(&mut cargo(["fmt", "--all", "--check"]))?;
+    clippy(&["--workspace", "--all-features"])?;
+    for package in members(root())?.packages {
+        clippy(&["--package", &package.name])?;
+        if package.name.as_str() == FACADE {
+            clippy(&["--package", FACADE, "--no-default-features"])?;
+            for feature in package.features.keys().filter(|feature| *feature != "default") {
+                clippy(&["--package", FACADE, "--no-default-features", "--features", feature])?;
+            }
+        }
+    }
+    for satellite in SATELLITES {
+        let dir = root().join(satellite);
+        run(cargo(["fmt", "--all", "--check"]).current_dir(&dir))?;
+        run(cargo(["clippy", "--locked", "--all-targets"]).args(DENY_WARNINGS).current_dir(&dir))?;
+    }
+    Ok(())
+}
+
+fn clippy(selection: &[&str]) -> Result<()> {
+    run(cargo(["clippy", "--locked", "--all-targets"]).args(selection).args(DENY_WARNINGS))
+}

@@ -1,0 +1,83 @@
+//! What people and CI run on this repository: `cargo xtask --help`.
+//!
+//! Every command line is shown before it runs and again if it fails, so that a failure can be repeated by hand.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod ci;
+mod conformance;
+mod deny;
+mod docs;
+mod examples;
+mod features;
+#[cfg(test)]
+mod guarantees;
+mod lint;
+mod markdown;
+mod process;
+mod test;
+mod tidy;
+mod totals;
+mod workspace;
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "What people and CI run on this repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything CI runs, in the order of CI
+    Ci,
+    /// All tests: unit, integration, documentation and conformance
+    Test,
+    /// Format and clippy, for every package and feature, warnings denied
+    Lint,
+    /// The rules of this repository that no compiler knows
+    Tidy,
+    /// The documentation, warnings denied
+    Docs,
+    /// Every set of the facade's features, and what the default build must not pull in
+    Features,
+    /// Licences, sources and unwanted crates among the dependencies (cargo-deny; installed if missing)
+    Deny,
+    /// Every example and every command in the README, their output compared
+    Examples,
+    /// The conformance kit against the backends
+    Conformance(conformance::Args),
+    /// Measurements against the goals, as ratios
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Ci => ci::run(),
+        Command::Test => test::run(),
+        Command::Lint => lint::lint(),
+        Command::Tidy => tidy::run(),
+        Command::Docs => docs::build(),
+        Command::Features => features::check(),
+        Command::Deny => deny::check(),
+        Command::Examples => examples::run_all(),
+        Command::Conformance(args) => conformance::run(&args),
+        Command::Bench(args) => bench::run_and_report(&args),
+    }
+}

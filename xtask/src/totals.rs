@@ -1,0 +1,117 @@
+//! The sum over all test binaries.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use anyhow::{Result, bail};
+
+/// How many tests passed, failed and were skipped. Reads as the line that CI looks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Totals {
+    /// Adds what this line reports, if it is the closing line of a test binary.
+    pub(crate) fn read_line(&mut self, line: &str) {
+        let Some(report) = line.trim_start().strip_prefix("test result: ") else { return };
+        for part in report.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let (Some(Ok(number)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes that a run failed, so that one which crashed before its report is not taken for a good one.
+    pub(crate) fn broke_off_unless_reported(&mut self) {
+        self.failed = self.failed.max(1);
+    }
+
+    /// Shows the line and says whether it is a good one.
+    ///
+    /// # Errors
+    ///
+    /// If a test failed or none ran.
+    pub(crate) fn close(self) -> Result<()> {
+        println!("{self}");
+        if self.failed > 0 {
+            bail!("{} failed", self.failed);
+        }
+        if self.passed == 0 {
+            bail!("no test ran");
+        }
+        Ok(())
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Totals {
+        let mut totals = Totals::default();
+        for line in lines {
+            totals.read_line(line);
+        }
+        totals
+    }
+
+    #[test]
+    fn closing_lines_are_added_up_and_others_ignored() {
+        let totals = read(&[
+            "running 3 tests",
+            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "the test result: 100 passed",
+            "test result: FAILED. 4 passed; 3 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.20s",
+        ]);
+        assert_eq!(totals, Totals { passed: 6, failed: 3, skipped: 1 });
+        assert_eq!(totals.to_string(), "6 passed, 3 failed, 1 skipped");
+        assert!(totals.close().is_err());
+    }
+
+    #[test]
+    fn nothing_run_is_a_failure() {
+        assert_eq!(Totals::default().close().unwrap_err().to_string(), "no test ran");
+    }
+
+    #[test]
+    fn a_crash_counts_once_and_only_if_nothing_else_was_reported() {
+        let mut totals = read(&["test result: ok. 2 passed; 0 failed; 0 ignored"]);
+        totals.broke_off_unless_reported();
+        assert_eq!(totals.to_string(), "2 passed, 1 failed");
+        totals.broke_off_unless_reported();
+        assert_eq!(totals.to_string(), "2 passed, 1 failed");
+    }
+
+    #[test]
+    fn a_good_sum_closes_well() {
+        assert!(read(&["test result: ok. 1 passed; 0 failed; 0 ignored"]).close().is_ok());
+    }
+}
