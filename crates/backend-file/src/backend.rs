@@ -3,15 +3,15 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use locks_api::spi::{
     Attempt, Backend, Claim, ClaimId, Events, Expiry, Grant, Guarantees, Inline, Mode, Recovery, Released,
     Renewed, Scope,
 };
-use locks_api::{Error, ErrorKind, Holder, LockName, LossReason, Result};
+use locks_api::{Error, ErrorKind, Holder, LossReason, Result};
 
 use crate::boot::BootId;
 use crate::directory::{self, Directory};
@@ -91,7 +91,6 @@ impl FileOptions {
                 boot: BootId::of_this_boot(),
                 events: OnceLock::new(),
                 registry: Mutex::default(),
-                told: Condvar::new(),
             }),
         })
     }
@@ -245,7 +244,6 @@ impl Inline for FileBackend {
 
     fn cancel(&self, claim: &Claim) -> Result<()> {
         let held = self.store.registry().cancel(claim);
-        self.store.told.notify_all();
         held.map_or(Ok(()), Locked::release)
     }
 
@@ -264,8 +262,6 @@ pub(crate) struct Store {
     boot: BootId,
     events: OnceLock<Events>,
     registry: Mutex<Registry>,
-    /// Signalled when a claim was told that its wait failed, or was cancelled.
-    told: Condvar,
 }
 
 /// What came of trying to take a lock at once.
@@ -281,7 +277,7 @@ impl Store {
             return Err(Error::new(ErrorKind::Unsupported, "the file backend has exclusive locks only"));
         }
         let file_name = FileName::of(&claim.name);
-        let standing = self.registry().standing(claim).inspect_err(|_| self.told.notify_all())?;
+        let standing = self.registry().standing(claim)?;
         let (holder, file) = match standing {
             Standing::Held(grant) => return Ok(Attempt::Granted(grant)),
             Standing::Queued => return Ok(Attempt::queued(None, self.holder(&file_name))),
@@ -392,22 +388,12 @@ impl Store {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no claim for the lock has yet to be told that its wait failed, but no longer than `limit`. Says whether that is so.
-    pub(crate) fn wait_until_told(&self, name: &LockName, limit: Duration) -> bool {
-        let (registry, _) = self
-            .told
-            .wait_timeout_while(self.registry(), limit, |registry| registry.has_failed(name))
-            .unwrap_or_else(PoisonError::into_inner);
-        !registry.has_failed(name)
-    }
-
     pub(crate) fn events(&self) -> Option<&Events> {
         self.events.get()
     }
 
     fn close(&self) {
         let held = self.registry().close();
-        self.told.notify_all();
         drop(held);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Registry {
     /// The claims that wait, first come first served. A lock has an entry exactly while it has a waiting thread.
     waiting: HashMap<LockName, VecDeque<Claim>>,
     /// Claims whose wait ended in an error that nobody has fetched yet.
-    failed: HashMap<ClaimId, Failed>,
+    failed: HashMap<ClaimId, Error>,
     closed: bool,
 }
 
@@ -24,12 +24,6 @@ pub(crate) struct Registry {
 struct Held {
     grant: Grant,
     locked: Locked,
-}
-
-#[derive(Debug)]
-struct Failed {
-    name: LockName,
-    error: Error,
 }
 
 /// Where a claim stands.
@@ -68,8 +62,8 @@ impl Registry {
         if self.closed {
             return Err(Error::new(ErrorKind::Closed, "the lock directory was closed"));
         }
-        if let Some(failed) = self.failed.remove(&claim.id) {
-            return Err(failed.error);
+        if let Some(error) = self.failed.remove(&claim.id) {
+            return Err(error);
         }
         if let Some(held) = self.held.get(&claim.id) {
             return Ok(Standing::Held(held.grant.clone()));
@@ -128,13 +122,8 @@ impl Registry {
     /// Ends the wait of all claims for the lock with an error, and takes the waiting thread off the books.
     pub(crate) fn fail(&mut self, name: &LockName, error: &Error) {
         for claim in self.waiting.remove(name).unwrap_or_default() {
-            self.failed.insert(claim.id, Failed { name: name.clone(), error: error.clone() });
+            self.failed.insert(claim.id, error.clone());
         }
-    }
-
-    /// Whether a claim for the lock has yet to be told that its wait failed.
-    pub(crate) fn has_failed(&self, name: &LockName) -> bool {
-        self.failed.values().any(|failed| failed.name == *name)
     }
 
     /// Takes back what the claim holds, if it holds anything.

@@ -15,7 +15,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use locks_api::{Error, LockName, Result};
 
@@ -47,9 +46,6 @@ pub(crate) fn start(store: &Arc<Store>, name: &LockName, files: WaitFiles) -> Re
         .map(drop)
         .map_err(|error| classify(error, "can't start the thread that waits for the lock"))
 }
-
-/// How long after a hint that led to nothing the next one follows.
-const HINT_AGAIN: Duration = Duration::from_millis(50);
 
 struct Waiter {
     store: Arc<Store>,
@@ -122,18 +118,10 @@ impl Waiter {
     }
 
     /// Tells all claims that wait: each is sent again on the hint and then gets the error.
-    ///
-    /// The hint may come before the answer that the claim is queued has been read, and then goes
-    /// unheard. So it is repeated until every claim was sent again or cancelled.
     fn fail(&self, error: &Error) {
         self.store.registry().fail(&self.name, error);
-        loop {
-            if let Some(events) = self.store.events() {
-                events.hint(self.name.clone());
-            }
-            if self.store.wait_until_told(&self.name, HINT_AGAIN) {
-                return;
-            }
+        if let Some(events) = self.store.events() {
+            events.hint(self.name.clone());
         }
     }
 }

@@ -382,7 +382,7 @@ impl Core {
         self.outbox.acquire.push(claim.clone());
         let timer = self.reply_timer(key, claim.ttl, now);
         self.entries[key].phase =
-            Phase::Claiming(Pending { claim, timer, trouble: None, sent: 1, answered: 0 });
+            Phase::Claiming(Pending { claim, timer, trouble: None, hinted: false, sent: 1, answered: 0 });
     }
 
     /// Sends the same claim again.

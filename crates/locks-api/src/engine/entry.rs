@@ -59,6 +59,8 @@ pub(crate) struct Pending {
     pub(crate) timer: Option<TimerKey>,
     /// Since when the store has not answered.
     pub(crate) trouble: Option<Boottime>,
+    /// Whether the store hinted at the lock before it answered: then the answer is old.
+    pub(crate) hinted: bool,
     /// How often it was sent.
     pub(crate) sent: u32,
     /// How often it was answered.

@@ -217,18 +217,22 @@ impl Core {
         self.refuse_tries(key, &busy);
         let entry = &mut self.entries[key];
         entry.seen = Some(busy);
+        let hinted = std::mem::take(&mut pending.hinted);
         entry.phase = Phase::Queued(pending);
         self.advance(key, now);
+        if hinted {
+            self.ask_again(key, now);
+        }
     }
 
     fn refused(&mut self, key: EntryKey, busy: Busy, now: Boottime) {
         let pending = self.end_pending(key);
         self.refuse_tries(key, &busy);
         if self.entries[key].live > 0 {
-            let claimed_to_wait = pending.is_some_and(|pending| pending.claim.may_wait);
+            let final_word = pending.is_some_and(|pending| pending.claim.may_wait && !pending.hinted);
             let pause = match &busy {
-                // It was a `try` that was refused; those who wait have not asked yet.
-                Busy::Held { .. } if !claimed_to_wait => Duration::ZERO,
+                // It was a `try` that was refused and those who wait have not asked yet, or the answer is old.
+                Busy::Held { .. } if !final_word => Duration::ZERO,
                 Busy::Held { .. } => self.pause(key),
                 Busy::Grace { remaining } | Busy::NotDue { remaining } => {
                     (*remaining).max(Duration::from_millis(1))
@@ -305,10 +309,12 @@ impl Core {
         }
     }
 
-    /// Sends a claim again that waits in the store's queue, or for its next turn.
+    /// Sends a claim again that waits in the store's queue, or for its next turn. One that is under way is sent again if its
+    /// answer is that it waits.
     fn ask_again(&mut self, key: EntryKey, now: Boottime) {
-        match &self.entries[key].phase {
+        match &mut self.entries[key].phase {
             Phase::Queued(_) => self.claim_again(key, now),
+            Phase::Claiming(pending) => pending.hinted = true,
             Phase::Pausing(timer) => {
                 let timer = *timer;
                 self.timers.clear(Some(timer));
@@ -361,5 +367,40 @@ impl Core {
     /// Whether this claim is still wanted.
     fn is_waiting_for(&self, key: EntryKey, claim: ClaimId) -> bool {
         self.is_pending(key, claim) && !matches!(self.entries[key].phase, Phase::Cancelling(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::core::Settings;
+    use super::super::ticket::{Patience, Wish};
+    use super::*;
+    use crate::name::LockName;
+
+    /// A backend that fails a queued claim says so with a hint, and may do so before its answer was read.
+    #[test]
+    fn a_hint_that_overtakes_the_answer_is_not_forgotten() {
+        let settings = Settings {
+            backend: "test",
+            ttl: None,
+            store_timeout: Duration::from_secs(30),
+            hand_on: true,
+            inline: false,
+            seed: 1,
+        };
+        let (now, name) = (Boottime::now(), LockName::new("x").unwrap());
+        for queued in [true, false] {
+            let mut core = Core::new(settings.clone());
+            let holder = Arc::new(Holder::default());
+            core.acquire(Wish { name: name.clone(), ttl: None, holder, patience: Patience::Endless }, now);
+            let claim = core.outbox().acquire.pop().unwrap();
+            core.event(Event::Hint(name.clone()), now);
+            assert!(core.outbox().is_empty(), "the answer is still to come");
+            let answer = if queued { Attempt::queued(None, None) } else { Attempt::held(None) };
+            core.acquired(&claim, now, Ok(answer), now);
+            assert_eq!(core.outbox().acquire.len(), 1, "it was not asked again");
+        }
     }
 }
