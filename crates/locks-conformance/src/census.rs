@@ -1,17 +1,20 @@
-//! What a process has: threads and open descriptors. What a case leaves behind is a leak.
+//! What a process has: threads, open descriptors, and tasks on the runtime of the case. What a case leaves behind is a leak.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::verdict::{Failure, Verdict, eventually};
 
-/// The threads and descriptors of this process at one moment.
+/// The threads and descriptors of this process, and the tasks of the present runtime, at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Census {
     threads: BTreeMap<u32, String>,
     descriptors: BTreeMap<u32, String>,
+    tasks: usize,
 }
 
 impl Census {
@@ -20,6 +23,7 @@ impl Census {
         Ok(Self {
             threads: entries("/proc/self/task", |path| fs::read_to_string(path.join("comm")))?,
             descriptors: entries("/proc/self/fd", |path| Ok(fs::read_link(path)?.display().to_string()))?,
+            tasks: Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
         })
     }
 
@@ -42,6 +46,9 @@ impl Census {
     /// What `later` has too much: numbers decide, names explain.
     fn leaks(&self, later: &Self) -> Vec<String> {
         let mut leaks = Vec::new();
+        if later.tasks > self.tasks {
+            leaks.push(format!("{} tasks", later.tasks - self.tasks));
+        }
         for (what, before, after) in
             [("thread", &self.threads, &later.threads), ("descriptor", &self.descriptors, &later.descriptors)]
         {
@@ -76,6 +83,15 @@ fn entries(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_lives_on_is_a_leak() {
+        let before = Census::take().unwrap();
+        let task = tokio::spawn(std::future::pending::<()>());
+        assert_eq!(before.leaks(&Census::take().unwrap()), ["1 tasks"]);
+        task.abort();
+        before.settles(Duration::from_secs(10)).await.unwrap();
+    }
 
     #[test]
     fn a_new_descriptor_and_a_new_thread_are_leaks() {

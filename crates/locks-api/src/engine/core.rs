@@ -239,6 +239,7 @@ impl Core {
             if let Phase::Held(hold) = &mut self.entries[key].phase {
                 hold.lease.lose(LossReason::Closed);
                 hold.usage = Usage::Free;
+                self.note(key, || What::Lost(LossReason::Closed));
             }
             self.advance(key, now);
         }
