@@ -111,9 +111,14 @@ impl Core {
 
     /// The store listed what it records for this process.
     pub(crate) fn recovered(&mut self, reply: Result<Vec<Grant>, Error>, now: Boottime) {
-        let Ok(grants) = reply else {
-            self.timers.set(now.after(backoff(2)), Timer::Recovery);
-            return;
+        let grants = match reply {
+            Ok(grants) => grants,
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.timers.set(now.after(backoff(2)), Timer::Recovery);
+                return;
+            }
+            // A store that won't say must not cost the locks that it still has.
+            Err(_) => Vec::new(),
         };
         self.recovering = false;
         for grant in grants {
