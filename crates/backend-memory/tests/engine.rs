@@ -388,3 +388,77 @@ async fn a_ttl_out_of_limits_is_an_error_before_anything_is_sent() {
     assert_eq!(locks.lock("").acquire().await.unwrap_err().kind(), ErrorKind::InvalidName);
     assert_eq!(line.requests(), 0);
 }
+
+/// A holder here, `tasks` that wait here, and one waiter of another process in the store's queue. What each of those who were here
+/// is told is how many were served when it was its turn; the other process's number is returned.
+async fn served_before_the_other_process(tasks: u32, exported: bool) -> u32 {
+    let store = store();
+    let (here, _line) = connect(&store);
+    let (there, _other_line) = connect(&store);
+    let first = here.lock("x").acquire().await.expect("a grant");
+    let served = Arc::new(AtomicU32::new(0));
+    let other = tokio::spawn({
+        let (lock, served) = (there.lock("x"), Arc::clone(&served));
+        async move {
+            let guard = lock.acquire().await.expect("a grant");
+            let before = served.load(Ordering::SeqCst);
+            guard.release().await.expect("a release");
+            before
+        }
+    });
+    until("the other process does not queue", || store.claims() == 2).await;
+    let mut waiting = Vec::new();
+    for _ in 0..tasks {
+        let (lock, served) = (here.lock("x"), Arc::clone(&served));
+        waiting.push(tokio::spawn(async move {
+            let guard = lock.acquire().await.expect("a grant");
+            served.fetch_add(1, Ordering::SeqCst);
+            drop(guard);
+        }));
+        tokio::task::yield_now().await;
+    }
+    if exported {
+        first.export();
+    }
+    drop(first);
+    let before = timeout(10_000 * MS, other).await.expect("the other process starves").expect("no panic");
+    for task in waiting {
+        timeout(10_000 * MS, task).await.expect("somebody here starves").expect("no panic");
+    }
+    before
+}
+
+#[tokio::test]
+async fn hand_ons_stop_after_a_block_of_tokens() {
+    let before = served_before_the_other_process(300, false).await;
+    assert!(before < 64, "{before} were served here before the other process");
+}
+
+#[tokio::test]
+async fn an_exported_grant_is_never_handed_on() {
+    assert_eq!(served_before_the_other_process(5, true).await, 0);
+}
+
+#[tokio::test]
+async fn hand_ons_cost_no_requests() {
+    for (hand_on, requests) in [(true, 2..=100), (false, 200..=400)] {
+        let (backend, line) = store().connect();
+        let locks = Locks::builder(backend).hand_on(hand_on).build();
+        let first = locks.lock("x").acquire().await.unwrap();
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let lock = locks.lock("x");
+                tokio::spawn(async move { drop(lock.acquire().await.unwrap()) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        // Tokens may not pass the store's clock: it is given time to be ahead of a whole block.
+        assert!(timeout(2 * MS, first.lost()).await.is_err());
+        drop(first);
+        for task in tasks {
+            timeout(10_000 * MS, task).await.unwrap().unwrap();
+        }
+        locks.close().await.unwrap();
+        assert!(requests.contains(&line.requests()), "hand_on {hand_on}: {} requests", line.requests());
+    }
+}
