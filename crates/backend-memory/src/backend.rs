@@ -159,7 +159,7 @@ impl Inline for MemoryBackend {
     fn release(&self, grant: &Grant) -> Result<Released> {
         let mut rows = self.store.rows();
         match rows.by_name.get_mut(&grant.name) {
-            Some(row) if row.held.as_ref().is_some_and(|(held, _)| held.claim == grant.claim) => {
+            Some(row) if row.held.as_ref().is_some_and(|(held, _)| held.is_same_as(grant)) => {
                 row.hand_over().map(|()| Released::Done)
             }
             _ => Ok(Released::NotHeld),

@@ -76,10 +76,10 @@ impl RenameBackend {
         })?
     }
 
-    /// Frees the lock if this very claim holds it.
-    fn give_back(&self, name: &LockName, claim: ClaimId) -> Result<Released> {
+    /// Frees the lock if this very claim holds it, with these tokens if they are known.
+    fn give_back(&self, name: &LockName, claim: ClaimId, tokens: Option<TokenBlock>) -> Result<Released> {
         let answer = self.store.update(name, |state, now| match self.live(state, now) {
-            Some(held) if held.claim == claim => {
+            Some(held) if held.claim == claim && tokens.is_none_or(|tokens| tokens == state.tokens) => {
                 (Some(State { held: None, ..state.clone() }), Released::Done)
             }
             _ => (None, Released::NotHeld),
@@ -92,7 +92,7 @@ impl RenameBackend {
 
     fn extend(&self, grant: &Grant) -> Result<Renewed> {
         self.store.update(&grant.name, |state, now| match self.live(state, now) {
-            Some(held) if held.claim == grant.claim => {
+            Some(held) if held.claim == grant.claim && state.tokens == grant.tokens => {
                 // The ttl that was asked for, not what the grant had left when it was told.
                 let renewed = Held { expires: now.after(held.ttl), ..held.clone() };
                 let next = State { held: Some(renewed), ..state.clone() };
@@ -138,11 +138,11 @@ impl Backend for RenameBackend {
     }
 
     async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
-        Ok(claims.iter().map(|claim| self.give_back(&claim.name, claim.id).map(drop)).collect())
+        Ok(claims.iter().map(|claim| self.give_back(&claim.name, claim.id, None).map(drop)).collect())
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
-        Ok(grants.iter().map(|grant| self.give_back(&grant.name, grant.claim)).collect())
+        Ok(grants.iter().map(|grant| self.give_back(&grant.name, grant.claim, Some(grant.tokens))).collect())
     }
 
     async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>> {

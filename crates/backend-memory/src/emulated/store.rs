@@ -228,7 +228,7 @@ impl EmulatedStore {
         let mut state = self.state();
         let row = state.data.rows.get(&grant.name);
         match row.and_then(|row| row.held.as_ref()) {
-            Some(held) if held.grant.claim == grant.claim => {
+            Some(held) if held.grant.is_same_as(grant) => {
                 let live = state.data.ends(held) > now;
                 self.hand_over(&mut state, &grant.name, now);
                 if live { Released::Done } else { Released::NotHeld }
@@ -242,7 +242,7 @@ impl EmulatedStore {
         let mut state = self.state();
         let epoch = state.epoch(self.emulation.ttl.max, now);
         let held = state.data.rows.get(&grant.name).and_then(|row| row.held.clone());
-        let Some(held) = held.filter(|held| held.grant.claim == grant.claim) else {
+        let Some(held) = held.filter(|held| held.grant.is_same_as(grant)) else {
             let forgotten = now < epoch.grace_until;
             return Renewed::Lost(if forgotten { LossReason::StoreReset } else { LossReason::Taken });
         };

@@ -109,24 +109,19 @@ impl Core {
         }
     }
 
-    /// The store confirmed it, or said that there was nothing. False if nothing was owed for this claim.
-    pub(super) fn pay(&mut self, claim: ClaimId, now: Boottime) -> bool {
-        match self.debts.get(&claim) {
-            None => false,
-            // A copy of the claim may reach the store yet: the timer asks again.
-            Some(debt) if debt.in_doubt && now < debt.forgotten_at => true,
-            Some(_) => {
-                self.settle(claim, Ok(()));
-                true
+    /// The store answered a release or a cancellation, or could not be told. If it was owed, it is paid now; or the caller hears
+    /// of the trouble and the engine goes on.
+    pub(super) fn note_debt(&mut self, claim: ClaimId, trouble: Option<&Error>, now: Boottime) {
+        let Some(debt) = self.debts.get_mut(&claim) else { return };
+        match trouble {
+            Some(error) => {
+                if let Some(ticket) = debt.ticket.take() {
+                    self.answer(ticket, Answer::Failed(error.clone()));
+                }
             }
-        }
-    }
-
-    /// The store could not be told this time. The caller hears of it, the engine goes on.
-    pub(super) fn still_owed(&mut self, claim: ClaimId, error: &Error) {
-        let ticket = self.debts.get_mut(&claim).and_then(|debt| debt.ticket.take());
-        if let Some(ticket) = ticket {
-            self.answer(ticket, Answer::Failed(error.clone()));
+            // A copy of the claim may reach the store yet: the timer asks again.
+            None if debt.in_doubt && now < debt.forgotten_at => {}
+            None => self.settle(claim, Ok(())),
         }
     }
 

@@ -55,41 +55,33 @@ impl Core {
 
     /// The store undid a claim, or could not be told to.
     pub(crate) fn cancelled(&mut self, claim: &Claim, reply: &Result<(), Error>, now: Boottime) {
-        match reply {
-            Err(error) => self.still_owed(claim.id, error),
-            Ok(()) if self.pay(claim.id, now) => return,
-            Ok(()) => {}
-        }
+        self.note_debt(claim.id, reply.as_ref().err(), now);
         let Some(key) = self.find(&claim.name) else { return };
-        match &self.entries[key].phase {
-            Phase::Cancelling(pending) if pending.claim.id == claim.id => {}
-            _ => return,
+        let entry = &mut self.entries[key];
+        match std::mem::replace(&mut entry.phase, Phase::Idle) {
+            Phase::Cancelling(pending) if pending.claim.id == claim.id => {
+                self.timers.clear(pending.timer);
+                let in_doubt = pending.answered < pending.sent;
+                if in_doubt || reply.is_err() {
+                    self.owe_cancel(pending.claim, in_doubt, now);
+                }
+                self.advance(key, now);
+            }
+            other => entry.phase = other,
         }
-        let Phase::Cancelling(pending) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
-            return;
-        };
-        self.timers.clear(pending.timer);
-        let in_doubt = pending.answered < pending.sent;
-        if in_doubt || reply.is_err() {
-            self.owe_cancel(pending.claim, in_doubt, now);
-        }
-        self.advance(key, now);
     }
 
     /// The store took a grant back, or could not be told to.
     pub(crate) fn released(&mut self, grant: &Grant, reply: &Result<Released, Error>, now: Boottime) {
-        match reply {
-            Err(error) => self.still_owed(grant.claim, error),
-            Ok(_) if self.pay(grant.claim, now) => return,
-            Ok(_) => {}
-        }
+        self.note_debt(grant.claim, reply.as_ref().err(), now);
         let Some(key) = self.find(&grant.name) else { return };
-        match &self.entries[key].phase {
-            Phase::Releasing(releasing) if releasing.grant.claim == grant.claim => {}
-            _ => return,
-        }
-        let Phase::Releasing(releasing) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
-            return;
+        let entry = &mut self.entries[key];
+        let releasing = match std::mem::replace(&mut entry.phase, Phase::Idle) {
+            Phase::Releasing(releasing) if releasing.grant.claim == grant.claim => releasing,
+            other => {
+                entry.phase = other;
+                return;
+            }
         };
         self.timers.clear(releasing.timer);
         let Releasing { grant, ticket, forgotten_at, .. } = releasing;
@@ -123,7 +115,7 @@ impl Core {
         self.recovering = false;
         for grant in grants {
             let live = self.find(&grant.name).is_some_and(|key| {
-                self.entries[key].hold_of(grant.claim).is_some() || self.is_pending(key, grant.claim)
+                self.entries[key].has_grant_of(grant.claim) || self.is_pending(key, grant.claim)
             });
             if !live && !self.debts.contains_key(&grant.claim) {
                 let forgotten_at = self.settings.ttl.map_or(Boottime::NEVER, |limits| now.after(limits.max));
@@ -139,7 +131,7 @@ impl Core {
             Event::Granted(grant) => match self.find(&grant.name) {
                 Some(key) if self.is_waiting_for(key, grant.claim) => self.granted(key, grant, None, now),
                 Some(key) if self.is_pending(key, grant.claim) => {}
-                Some(key) if self.entries[key].hold_of(grant.claim).is_some() => {}
+                Some(key) if self.entries[key].has_grant_of(grant.claim) => {}
                 _ => {
                     let forgotten_at = match grant.expiry {
                         Expiry::Never => Boottime::NEVER,

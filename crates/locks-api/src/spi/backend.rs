@@ -43,14 +43,15 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// the store has surely forgotten the claim.
     async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>>;
 
-    /// Gives back each grant: only this exact claim. If the store has a queue, the next waiter MUST be granted in the same step.
+    /// Gives back each grant: only this exact claim, with exactly these tokens. If the store has a queue, the next waiter MUST be granted in the same step.
     /// A step that failed is repeated, as with [`Backend::cancel`].
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>>;
 
     /// Moves the expiry of each grant to a whole ttl from now, on the store's clock. The ttl is the one that was claimed, which
     /// the store MUST keep: [`Grant::expiry`] may be no more than what was left of it when a lost reply was repeated.
     ///
-    /// An expired grant MUST be answered [`Renewed::Lost`] even if nobody took the lock since. Called only for grants with
+    /// Only this exact grant MUST be renewed, tokens included: a claim that expired unseen may have been sent again and granted
+    /// anew, and its first grant is gone all the same. An expired grant MUST be answered [`Renewed::Lost`] even if nobody took the lock since. Called only for grants with
     /// [`Expiry::In`](super::Expiry::In); a store without expiry answers that they are held, unchanged.
     async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>>;
 

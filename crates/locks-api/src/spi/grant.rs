@@ -29,6 +29,12 @@ impl Grant {
     pub fn new(claim: &super::Claim, tokens: TokenBlock, expiry: Expiry) -> Self {
         Self { name: claim.name.clone(), claim: claim.id, lease: claim.lease, tokens, expiry }
     }
+
+    /// Whether `other` is this very grant: the same claim with the same tokens. What a release and a renewal compare: a claim that
+    /// expired unseen may have been sent again, and then has a later grant.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.claim == other.claim && self.tokens == other.tokens
+    }
 }
 
 /// How long a grant lives without renewal.

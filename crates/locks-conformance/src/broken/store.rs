@@ -171,7 +171,7 @@ impl Store {
         let mut rows = self.rows();
         let Some(row) = rows.get_mut(&grant.name) else { return Ok(Released::NotHeld) };
         self.reap(row, now)?;
-        let is_its_own = row.held.as_ref().is_some_and(|held| held.grant.claim == grant.claim);
+        let is_its_own = row.held.as_ref().is_some_and(|held| held.grant.is_same_as(grant));
         let is_let_pass = row.held.is_some()
             && (self.has(Defect::ReleaseByAnyone)
                 || self.has(Defect::UnfencedRetry) && row.released.contains(&grant.claim));
@@ -189,7 +189,7 @@ impl Store {
         let now = Boottime::now();
         let mut rows = self.rows();
         let held = rows.get_mut(&grant.name).and_then(|row| row.held.as_mut());
-        let Some(held) = held.filter(|held| held.grant.claim == grant.claim) else {
+        let Some(held) = held.filter(|held| held.grant.is_same_as(grant)) else {
             return Renewed::Lost(LossReason::Taken);
         };
         if held.has_ended(now) && !self.has(Defect::ResurrectingRenewal) {

@@ -215,12 +215,23 @@ async fn answers_come_in_order(space: Space) -> Verdict {
 async fn an_expired_grant_never_comes_back(space: Space) -> Verdict {
     let ttl = space.ttl()?;
     let (one, two, name) = start(&space, "expired").await?;
-    let grant = one.granted(&one.claim(&name, &space)).await?;
+    let claim = one.claim(&name, &space);
+    let grant = one.granted(&claim).await?;
     check!(matches!(one.renew(&grant).await?, Renewed::Extended(_)), "a live grant could not be renewed");
     // Nobody looks at the lock meanwhile.
     pause_for(ttl + ttl / 4).await;
     let answer = one.renew(&grant).await?;
     check!(matches!(answer, Renewed::Lost(_)), "renewing an expired grant gave {answer:?}");
+    // The same claim may be sent again by an engine that never heard of its first grant.
+    let again = one.granted(&claim).await?;
+    check!(again.tokens.first() > grant.tokens.last(), "the tokens went back with the same claim");
+    let answer = one.renew(&grant).await?;
+    check!(
+        matches!(answer, Renewed::Lost(_)),
+        "renewing a claim's first grant, after its second, gave {answer:?}"
+    );
+    check!(one.release(&grant).await? == Released::NotHeld, "a claim's first grant released its second");
+    check!(one.release(&again).await? == Released::Done, "a claim's second grant could not be released");
     let next = two.granted(&two.claim(&name, &space)).await?;
     check!(next.tokens.first() > grant.tokens.last(), "the tokens went back after an expiry");
     let answer = one.renew(&grant).await?;

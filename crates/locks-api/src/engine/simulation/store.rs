@@ -134,7 +134,7 @@ impl Store {
     pub(super) fn release(&mut self, grant: &Grant, now: Boottime) -> Released {
         let anyone = self.flaw == Some(Flaw::ReleaseByAnyone);
         match self.rows.get(&grant.name).and_then(|row| row.held.as_ref()) {
-            Some((held, _, _, ends)) if held.claim == grant.claim || anyone => {
+            Some((held, _, _, ends)) if held.is_same_as(grant) || anyone => {
                 let live = *ends > now;
                 self.hand_over(&grant.name, now);
                 if live { Released::Done } else { Released::NotHeld }
@@ -147,12 +147,12 @@ impl Store {
         let (grace, flaw) = (now < self.grace_until, self.flaw);
         let held = self.rows.get_mut(&grant.name).and_then(|row| row.held.as_mut());
         match held {
-            Some((held, _, ttl, ends)) if held.claim == grant.claim && *ends > now => {
+            Some((held, _, ttl, ends)) if held.is_same_as(grant) && *ends > now => {
                 *ends = now.after(*ttl);
                 Renewed::Extended(Expiry::In(*ttl))
             }
             _ if flaw == Some(Flaw::ResurrectingRenewal) => Renewed::Extended(Expiry::In(self.grace)),
-            Some((held, ..)) if held.claim == grant.claim => Renewed::Lost(LossReason::Expired),
+            Some((held, ..)) if held.is_same_as(grant) => Renewed::Lost(LossReason::Expired),
             _ => Renewed::Lost(if grace { LossReason::StoreReset } else { LossReason::Taken }),
         }
     }
