@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use locks_api::{Busy, ErrorKind, Locks, LossReason, Outcome};
+use locks_backend_memory::MemoryBackend;
 use locks_backend_memory::emulated::{Carrier, Crash, EmulatedStore, Emulation, Line};
 use tokio::time::timeout;
 
@@ -461,4 +462,22 @@ async fn hand_ons_cost_no_requests() {
         locks.close().await.unwrap();
         assert!(requests.contains(&line.requests()), "hand_on {hand_on}: {} requests", line.requests());
     }
+}
+
+/// A free lock in memory never waits, and a task that takes one after the other must let others run all the same.
+#[tokio::test(flavor = "current_thread")]
+async fn a_task_that_takes_free_locks_lets_others_run() {
+    let locks = Locks::new(MemoryBackend::new());
+    let ran = Arc::new(AtomicU32::new(0));
+    let other = tokio::spawn({
+        let ran = Arc::clone(&ran);
+        async move { ran.store(1, Ordering::SeqCst) }
+    });
+    let lock = locks.lock("x");
+    let turns = (0..10_000).take_while(|_| ran.load(Ordering::SeqCst) == 0);
+    for _ in turns {
+        drop(lock.acquire().await.unwrap());
+    }
+    assert_eq!(ran.load(Ordering::SeqCst), 1, "10,000 locks were taken and nobody else ran");
+    other.await.unwrap();
 }

@@ -370,34 +370,96 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
 
     use super::super::core::Settings;
-    use super::super::ticket::{Patience, Wish};
+    use super::super::ticket::{Granted, Patience, TicketKey, Wish};
     use super::*;
     use crate::name::LockName;
+    use crate::spi::TokenBlock;
+    use crate::token::FencingToken;
 
-    /// A backend that fails a queued claim says so with a hint, and may do so before its answer was read.
-    #[test]
-    fn a_hint_that_overtakes_the_answer_is_not_forgotten() {
-        let settings = Settings {
+    fn core() -> Core {
+        Core::new(Settings {
             backend: "test",
             ttl: None,
             store_timeout: Duration::from_secs(30),
             hand_on: true,
             inline: false,
             seed: 1,
-        };
-        let (now, name) = (Boottime::now(), LockName::new("x").unwrap());
-        for queued in [true, false] {
-            let mut core = Core::new(settings.clone());
-            let holder = Arc::new(Holder::default());
-            core.acquire(Wish { name: name.clone(), ttl: None, holder, patience: Patience::Endless }, now);
-            let claim = core.outbox().acquire.pop().unwrap();
-            core.event(Event::Hint(name.clone()), now);
+        })
+    }
+
+    /// Somebody asks for the lock "x": the ticket and the claim that is sent for it.
+    fn ask(core: &mut Core, now: Boottime) -> (TicketKey, Claim) {
+        let name = LockName::new("x").unwrap();
+        let holder = Arc::new(Holder::default());
+        let ticket = core.acquire(Wish { name, ttl: None, holder, patience: Patience::Endless }, now);
+        (ticket, core.outbox().acquire.pop().unwrap())
+    }
+
+    /// The store grants the claim, and its caller takes the guard.
+    fn take(core: &mut Core, now: Boottime) -> (Grant, Granted) {
+        let (ticket, claim) = ask(core, now);
+        let tokens = TokenBlock::new(FencingToken::new(7).unwrap(), 1).unwrap();
+        let grant = Grant::new(&claim, tokens, Expiry::Never);
+        core.acquired(&claim, now, Ok(Attempt::Granted(grant.clone())), now);
+        match core.poll(ticket, &Context::from_waker(Waker::noop())) {
+            Poll::Ready(Answer::Granted(granted)) => (grant, granted),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(core: &mut Core, ticket: TicketKey) -> Poll<Answer> {
+        core.poll(ticket, &Context::from_waker(Waker::noop()))
+    }
+
+    /// A backend that fails a queued claim says so with a hint, and may do so before its answer was read.
+    #[test]
+    fn a_hint_that_overtakes_the_answer_is_not_forgotten() {
+        let now = Boottime::now();
+        for reply in [Attempt::queued(None, None), Attempt::held(None)] {
+            let mut core = core();
+            let (_, claim) = ask(&mut core, now);
+            core.event(Event::Hint(claim.name.clone()), now);
             assert!(core.outbox().is_empty(), "the answer is still to come");
-            let answer = if queued { Attempt::queued(None, None) } else { Attempt::held(None) };
-            core.acquired(&claim, now, Ok(answer), now);
+            core.acquired(&claim, now, Ok(reply), now);
             assert_eq!(core.outbox().acquire.len(), 1, "it was not asked again");
+        }
+    }
+
+    #[test]
+    fn a_push_that_comes_during_the_release_changes_nothing() {
+        let (now, mut core) = (Boottime::now(), core());
+        let (grant, granted) = take(&mut core, now);
+        let ticket = core.release(&granted, true, now).unwrap();
+        core.event(Event::Granted(grant.clone()), now);
+        assert_eq!(core.outbox().release.len(), 1, "it is released twice");
+        core.released(&grant, &Ok(Released::Done), now);
+        assert!(matches!(answer(&mut core, ticket), Poll::Ready(Answer::Done)));
+        assert!(core.is_settled());
+    }
+
+    #[test]
+    fn a_release_that_fails_for_any_reason_is_told_and_stays_owed() {
+        let (now, mut core) = (Boottime::now(), core());
+        let (grant, granted) = take(&mut core, now);
+        let ticket = core.release(&granted, true, now).unwrap();
+        core.outbox().release.clear();
+        core.released(&grant, &Err(Error::new(ErrorKind::StoreFull, "no descriptor left")), now);
+        assert!(matches!(answer(&mut core, ticket), Poll::Ready(Answer::Failed(_))));
+        assert_eq!(core.outbox().release.len(), 1, "it is not sent again");
+        core.released(&grant, &Ok(Released::Done), now);
+        assert!(core.is_settled());
+    }
+
+    #[test]
+    fn a_store_that_will_not_list_its_grants_does_not_hold_up_renewals() {
+        let (now, mut core) = (Boottime::now(), core());
+        for (kind, goes_on) in [(ErrorKind::Unavailable, false), (ErrorKind::PermissionDenied, true)] {
+            core.event(Event::Reset, now);
+            core.recovered(Err(Error::new(kind, "no")), now);
+            assert_eq!(!core.recovering, goes_on, "{kind:?}");
         }
     }
 }
