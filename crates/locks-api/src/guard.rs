@@ -112,7 +112,7 @@ impl LockGuard {
     /// # Errors
     ///
     /// [`ErrorKind::Lost`] if the lock was lost before; [`ErrorKind::Unavailable`] if the store could not be
-    /// told, in which case it is tried again in the background until the ttl has passed;
+    /// told, or another kind if it refused; either way it is tried again in the background until the ttl has passed;
     /// [`ErrorKind::Forked`] in a forked child, where it does nothing.
     ///
     /// # Cancel safety

@@ -24,7 +24,8 @@
 //! # Errors
 //!
 //! [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) means *it may or may not have happened*; the engine repeats the
-//! step until it knows. Every other kind MUST mean *it did not happen and never will*. Backends do not name themselves
+//! step until it knows. Every other kind MUST mean *it did not happen and never will*; a release or a
+//! cancellation is repeated all the same. Backends do not name themselves
 //! or the lock in a message; the engine does that once.
 //!
 //! # Cancel safety
