@@ -97,7 +97,7 @@ impl Waiter {
             };
             drop(place);
             if let Some(events) = self.store.events() {
-                events.granted(grant);
+                events.granted(grant, None);
             }
             return Ok(next);
         }

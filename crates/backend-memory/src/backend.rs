@@ -118,7 +118,7 @@ impl Row {
         if let Some((claim, events)) = self.waiting.pop_front() {
             let grant = self.grant(&claim)?;
             if let Some(events) = events {
-                events.granted(grant);
+                events.granted(grant, None);
             }
         }
         Ok(())

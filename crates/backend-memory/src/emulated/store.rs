@@ -295,7 +295,7 @@ impl EmulatedStore {
         let Some(next) = row.waiting.pop_front() else { return };
         let ttl = next.claim.ttl.unwrap_or(self.emulation.ttl.default);
         if let Ok(grant) = state.grant(&next.claim, self.emulation.carrier, ttl, now) {
-            state.tell(next.claim.instance, |events| events.granted(grant));
+            state.tell(next.claim.instance, |events| events.granted(grant, None));
         }
     }
 

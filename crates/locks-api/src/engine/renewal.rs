@@ -26,15 +26,23 @@ fn margin(ttl: Duration) -> Duration {
     (ttl / 10).max(Duration::from_millis(500)).min(ttl / 2)
 }
 
+/// What is known of when the store wrote a grant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Written {
+    /// After a step was sent at this instant.
+    After(Boottime),
+    /// On its own, after this instant, if that is known.
+    Pushed(Option<Boottime>),
+}
+
 impl Core {
-    /// Makes what holds the lock for this process out of a grant. `ttl` is what was asked for; `sent` is when the step that told
-    /// the grant's expiry was sent, if that is known.
+    /// Makes what holds the lock for this process out of a grant. `ttl` is what was asked for.
     pub(super) fn hold(
         &mut self,
         key: EntryKey,
         grant: Grant,
         ttl: Option<Duration>,
-        sent: Option<Boottime>,
+        written: Written,
         now: Boottime,
     ) -> Hold {
         let (deadline, upkeep, usage) = match grant.expiry {
@@ -42,17 +50,23 @@ impl Core {
             Expiry::In(remaining) => {
                 // A store that renews many grants as one lease grants what is left of that lease.
                 let ttl = ttl.unwrap_or(remaining);
-                let valid_for = remaining.saturating_sub(margin(ttl));
-                let sent_or_now = sent.unwrap_or(now);
-                let deadline = sent_or_now.after(valid_for);
+                // What is handed over may be short-lived until it is confirmed.
+                let full = if matches!(written, Written::Pushed(_)) { remaining.min(ttl) } else { ttl };
+                let valid_for = remaining.saturating_sub(margin(full));
+                let since = match written {
+                    Written::After(sent) => Some(sent),
+                    Written::Pushed(since) => since.map(|since| since.min(now)),
+                };
+                let sent = since.unwrap_or(now);
+                let deadline = sent.after(valid_for);
                 // With less than a third of its life left, or an unknown rest, a renewal comes first. A slower store could not
                 // renew it in time anyway.
-                let fresh = sent.is_some() && deadline.since(now) >= validity(ttl) / 3;
-                let renew_at = if fresh { self.renewal_after(sent_or_now, valid_for) } else { now };
+                let fresh = since.is_some() && deadline.since(now) >= validity(full) / 3;
+                let confirmed = fresh && matches!(written, Written::After(_));
+                let renew_at = if confirmed { self.renewal_after(sent, valid_for) } else { now };
                 self.renewals.insert((renew_at, key));
-                let timer =
-                    Some(self.timers.set(next_check(sent_or_now, valid_for, false), Timer::Lease(key)));
-                let upkeep = Upkeep { ttl, valid_for, sent: sent_or_now, renew_at, timer };
+                let timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
+                let upkeep = Upkeep { ttl, valid_for, sent, renew_at, timer };
                 (deadline, Some(upkeep), if fresh { Usage::Free } else { Usage::Unconfirmed })
             }
         };
@@ -93,8 +107,8 @@ impl Core {
             let Phase::Held(hold) = &mut self.entries[key].phase else { continue };
             let Some(upkeep) = &mut hold.upkeep else { continue };
             // If nothing comes back it is asked again, three times before the deadline.
-            upkeep.renew_at =
-                now.after(validity(upkeep.ttl) / 6).max(Boottime::from_nanos(now.as_nanos() + 1));
+            let pause = validity(upkeep.ttl).min(upkeep.valid_for) / 6;
+            upkeep.renew_at = now.after(pause).max(Boottime::from_nanos(now.as_nanos() + 1));
             self.renewals.insert((upkeep.renew_at, key));
             self.outbox.renew.push(hold.grant.clone());
         }

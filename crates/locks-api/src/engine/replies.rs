@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::debt::backoff;
 use super::entry::{EntryKey, Pending, Phase, Releasing};
+use super::renewal::Written;
 use super::ticket::Answer;
 use super::timers::Timer;
 use crate::busy::Busy;
@@ -45,7 +46,7 @@ impl Core {
             return;
         }
         match reply {
-            Ok(Attempt::Granted(grant)) => self.granted(key, grant, Some(sent), now),
+            Ok(Attempt::Granted(grant)) => self.granted(key, grant, Written::After(sent), now),
             Ok(Attempt::Queued { by, check_in, .. }) => self.queued(key, by, check_in, now),
             Ok(Attempt::Busy(busy)) => self.refused(key, busy, now),
             Err(error) if error.kind() == ErrorKind::Unavailable => self.unanswered(key, &error, now),
@@ -128,8 +129,10 @@ impl Core {
     /// The store said something on its own.
     pub(crate) fn event(&mut self, event: Event, now: Boottime) {
         match event {
-            Event::Granted(grant) => match self.find(&grant.name) {
-                Some(key) if self.is_waiting_for(key, grant.claim) => self.granted(key, grant, None, now),
+            Event::Granted(grant, since) => match self.find(&grant.name) {
+                Some(key) if self.is_waiting_for(key, grant.claim) => {
+                    self.granted(key, grant, Written::Pushed(since), now);
+                }
                 Some(key) if self.is_pending(key, grant.claim) => {}
                 Some(key) if self.entries[key].has_grant_of(grant.claim) => {}
                 _ => {
@@ -196,9 +199,9 @@ impl Core {
         }
     }
 
-    fn granted(&mut self, key: EntryKey, grant: Grant, sent: Option<Boottime>, now: Boottime) {
+    fn granted(&mut self, key: EntryKey, grant: Grant, written: Written, now: Boottime) {
         let ttl = self.end_pending(key).and_then(|pending| pending.claim.ttl);
-        let hold = self.hold(key, grant, ttl, sent, now);
+        let hold = self.hold(key, grant, ttl, written, now);
         let entry = &mut self.entries[key];
         entry.seen = None;
         entry.refusals = 0;
@@ -433,7 +436,7 @@ mod tests {
         let (now, mut core) = (Boottime::now(), core());
         let (grant, granted) = take(&mut core, now);
         let ticket = core.release(&granted, true, now).unwrap();
-        core.event(Event::Granted(grant.clone()), now);
+        core.event(Event::Granted(grant.clone(), None), now);
         assert_eq!(core.outbox().release.len(), 1, "it is released twice");
         core.released(&grant, &Ok(Released::Done), now);
         assert!(matches!(answer(&mut core, ticket), Poll::Ready(Answer::Done)));

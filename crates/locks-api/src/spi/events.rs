@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::{ClaimId, Grant};
+use crate::clock::Boottime;
 use crate::loss::LossReason;
 use crate::name::LockName;
 
@@ -20,8 +21,13 @@ impl Events {
     }
 
     /// A queued claim now holds its lock.
-    pub fn granted(&self, grant: Grant) {
-        self.send(Event::Granted(grant));
+    ///
+    /// `since` is an instant that had not passed, on this process's clock, when the store wrote the grant: the engine counts its expiry from
+    /// there. A store that puts its own time into its answers and pushes knows one: the instant before a request was sent, plus what the
+    /// store's clock has moved from the answer to the push. With one that leaves the grant enough time the caller gets its lock at once,
+    /// and a renewal confirms it meanwhile. Without one the renewal comes first, since the push may have been under way for long.
+    pub fn granted(&self, grant: Grant, since: Option<Boottime>) {
+        self.send(Event::Granted(grant, since));
     }
 
     /// A grant is gone.
@@ -64,7 +70,7 @@ pub(crate) trait EventSink: Send + Sync {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Granted(Grant),
+    Granted(Grant, Option<Boottime>),
     Lost { name: LockName, claim: ClaimId, reason: LossReason },
     Hint(LockName),
     Resync,

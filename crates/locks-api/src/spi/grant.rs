@@ -44,8 +44,8 @@ pub enum Expiry {
     /// Until it is released or its process ends.
     Never,
     /// At least this long after the step that answers this was *sent*. The engine counts from before the step and takes off
-    /// a safety margin. A grant that reaches the process through [`Events::granted`](super::Events::granted) is renewed
-    /// before anybody gets it, since nobody knows when it was written.
+    /// a safety margin. For a grant that reaches the process through [`Events::granted`](super::Events::granted) it counts from
+    /// the instant that is told there.
     In(Duration),
 }
 

@@ -106,7 +106,7 @@ impl Store {
                 row.hand_overs += 1;
                 let forgets_to_say = self.has(Defect::LostWakeUp) && row.hand_overs.is_multiple_of(5);
                 if let (Some(events), false) = (events, forgets_to_say) {
-                    events.granted(grant);
+                    events.granted(grant, None);
                 }
             }
             None if self.has(Defect::ReusedToken) => row.counter = None,

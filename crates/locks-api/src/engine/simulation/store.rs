@@ -46,7 +46,7 @@ impl Flaw {
 /// What the store tells a process on its own.
 #[derive(Clone, Debug)]
 pub(super) enum Push {
-    Granted(Grant),
+    Granted(Grant, Option<Boottime>),
     Lost(LockName, ClaimId, LossReason),
 }
 
@@ -54,6 +54,8 @@ pub(super) enum Push {
 pub(super) struct Store {
     flaw: Option<Flaw>,
     queue: bool,
+    /// Whether its pushes say when the grant was written, and hand it over for a short time only.
+    tells_time: bool,
     grace: Duration,
     rows: BTreeMap<LockName, Row>,
     /// Counts the times it has forgotten something.
@@ -70,10 +72,11 @@ struct Row {
 }
 
 impl Store {
-    pub(super) fn new(flaw: Option<Flaw>, queue: bool, grace: Duration) -> Self {
+    pub(super) fn new(flaw: Option<Flaw>, queue: bool, tells_time: bool, grace: Duration) -> Self {
         Self {
             flaw,
             queue,
+            tells_time,
             grace,
             rows: BTreeMap::new(),
             epoch: 1,
@@ -108,7 +111,7 @@ impl Store {
             if let Some(place) = place {
                 row.waiting.remove(place);
             }
-            return Attempt::Granted(self.grant(claim, ttl, now));
+            return Attempt::Granted(self.grant(claim, ttl, ttl, now));
         };
         if !claim.may_wait || !self.queue {
             return Attempt::held(None);
@@ -190,13 +193,14 @@ impl Store {
             return;
         }
         let Some((next, _)) = row.waiting.pop_front() else { return };
-        let grant = self.grant(&next, next.ttl.unwrap_or(self.grace), now);
+        let ttl = next.ttl.unwrap_or(self.grace);
+        let grant = self.grant(&next, ttl, if self.tells_time { ttl / 2 } else { ttl }, now);
         if self.flaw != Some(Flaw::LostWakeUp) {
-            self.pushes.push((next.instance, Push::Granted(grant)));
+            self.pushes.push((next.instance, Push::Granted(grant, self.tells_time.then_some(now))));
         }
     }
 
-    fn grant(&mut self, claim: &Claim, ttl: Duration, now: Boottime) -> Grant {
+    fn grant(&mut self, claim: &Claim, ttl: Duration, life: Duration, now: Boottime) -> Grant {
         let (epoch, flaw) = (self.epoch, self.flaw);
         let row = self.rows.entry(claim.name.clone()).or_default();
         let clock = now.as_nanos() / 1_000;
@@ -207,9 +211,9 @@ impl Store {
             counter => TokenBlock::without_counter(counter.map(|(counter, _)| counter), clock),
         };
         let tokens = tokens.expect("the simulation ends before the year 2255");
-        let grant = Grant::new(claim, tokens, Expiry::In(ttl));
+        let grant = Grant::new(claim, tokens, Expiry::In(life));
         row.counter = Some((tokens.last().get(), epoch));
-        row.held = Some((grant.clone(), claim.instance, ttl, now.after(ttl)));
+        row.held = Some((grant.clone(), claim.instance, ttl, now.after(life)));
         grant
     }
 }

@@ -111,7 +111,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, plan: Plan, trace: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let store = Store::new(plan.flaw, plan.queue, TTL);
+        let store = Store::new(plan.flaw, plan.queue, random.bool(), TTL);
         let processes: Vec<Process> = (0..random.usize(2..5))
             .map(|_| {
                 let callers = random.usize(1..5);
@@ -372,7 +372,10 @@ impl World {
             Reply::Released(grant, reply) => core.released(&grant, &reply, local),
             Reply::Renewed(grant, sent, reply) => core.renewed(&grant, sent, &reply, local),
             Reply::Recovered(reply) => core.recovered(reply, local),
-            Reply::Push(Push::Granted(grant)) => core.event(Event::Granted(grant), local),
+            Reply::Push(Push::Granted(grant, since)) => {
+                let since = since.map(|since| process.local(since));
+                process.core.event(Event::Granted(grant, since), local);
+            }
             Reply::Push(Push::Lost(name, claim, reason)) => {
                 core.event(Event::Lost { name, claim, reason }, local);
             }
