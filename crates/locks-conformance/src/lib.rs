@@ -11,6 +11,7 @@ mod fork;
 mod harness;
 pub mod history;
 mod polling;
+pub mod proxy;
 mod report;
 mod roles;
 mod solo;

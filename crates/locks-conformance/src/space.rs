@@ -11,6 +11,7 @@ use crate::checker::{self, Strictness};
 use crate::flaky::{Control, Flaky};
 use crate::harness::{AnyBackend, AnyHarness, Fault, Profile};
 use crate::history::{self, Event};
+use crate::proxy::Proxy;
 use crate::verdict::{Failure, Verdict, eventually, within};
 use crate::worker::Worker;
 
@@ -70,6 +71,32 @@ impl Space {
         Ok((Locks::new(flaky), control))
     }
 
+    /// A new `Locks` on a new connection that goes through a proxy of its own.
+    pub(crate) async fn connect_wired(&self) -> Verdict<(Locks, Proxy)> {
+        self.connect_wired_with(|builder| builder).await
+    }
+
+    /// The same, with options.
+    pub(crate) async fn connect_wired_with(
+        &self,
+        options: impl FnOnce(LocksBuilder) -> LocksBuilder + Send,
+    ) -> Verdict<(Locks, Proxy)> {
+        let proxy = self.proxy()?;
+        Ok((options(Locks::builder(self.backend_through(&proxy).await??)).build(), proxy))
+    }
+
+    /// A proxy before the store.
+    pub(crate) fn proxy(&self) -> Verdict<Proxy> {
+        let address = self.0.harness.address();
+        let address = address.ok_or_else(|| Failure::new("a harness over TCP must have an address"))?;
+        Ok(Proxy::start_seeded(address, fastrand::u64(..))?)
+    }
+
+    /// A new connection through this proxy, without an engine, or why the backend could not make one.
+    pub(crate) async fn backend_through(&self, proxy: &Proxy) -> Verdict<locks_api::Result<AnyBackend>> {
+        within(PROMPT, "connecting through a proxy", self.0.harness.connect_through(proxy.address())).await
+    }
+
     /// A new connection, without an engine.
     pub(crate) async fn backend(&self) -> Verdict<AnyBackend> {
         let backend = within(PROMPT, "connecting", self.0.harness.connect()).await??;
@@ -96,7 +123,15 @@ impl Space {
         Worker::start(self.0.profile.name, &url).await
     }
 
-    /// Several such processes.
+    /// Another process all of whose traffic goes through this proxy.
+    pub(crate) async fn worker_through(&self, proxy: &Proxy) -> Verdict<Worker> {
+        let url = self.0.harness.worker_url_through(proxy.address()).ok_or_else(|| {
+            Failure::new("a harness over TCP that has a worker_url must have a worker_url_through")
+        })?;
+        Worker::start(self.0.profile.name, &url).await
+    }
+
+    /// Several processes that are connected to this space.
     pub(crate) async fn workers(&self, count: usize) -> Verdict<Vec<Worker>> {
         let mut workers = Vec::with_capacity(count);
         for _ in 0..count {
@@ -122,6 +157,21 @@ impl Space {
             (CrashRelease::AfterTtl, Some(ttl)) => ttl + PROMPT,
             _ => PROMPT,
         }
+    }
+
+    /// Whether a lock outlives the connection over which it was taken: what carries it is the store's clock alone.
+    pub(crate) fn keeps_over_a_cut(&self) -> bool {
+        let guarantees = self.guarantees();
+        guarantees.ttl.is_some() && guarantees.crash_release == CrashRelease::AfterTtl
+    }
+
+    /// How long it may take until somebody gets a lock after the store forgot something: until all that it forgot has surely expired.
+    pub(crate) fn grace_limit(&self) -> Duration {
+        self.guarantees().ttl.map_or(Duration::ZERO, |limits| limits.max) * 2 + PROMPT
+    }
+
+    pub(crate) async fn checkpoint(&self) -> Verdict {
+        Ok(self.0.harness.checkpoint().await?)
     }
 
     pub(crate) async fn inject(&self, fault: Fault) -> Verdict {

@@ -233,9 +233,10 @@ impl Entry {
     }
 
     fn run_in_a_process(&self, case: &Case, repeats: u32) -> Result<(), String> {
-        let url = match self.started() {
-            Ok((_, harness)) => harness.worker_url(),
-            Err(error) => return Err(error.clone()),
+        let url = match case.is_alone() {
+            // Its process starts a space of its own.
+            true => None,
+            false => self.started().as_ref().map_err(Clone::clone)?.1.worker_url(),
         };
         let role =
             Role::Case { harness: self.profile.name.to_owned(), case: case.id().to_owned(), repeats, url };

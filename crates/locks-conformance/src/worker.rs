@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use locks_api::{Boottime, FencingToken, Lock, LockGuard, Locks};
+use locks_api::{Boottime, ErrorKind, FencingToken, Lock, LockGuard, Locks};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -53,6 +53,8 @@ pub(crate) struct Hammer {
     pub(crate) history: Option<PathBuf>,
     /// Whether being inside together with anybody else is a failure: it is not where a stopped holder may lose its lock.
     pub(crate) witness: bool,
+    /// Whether to go on when the store was out of reach for too long.
+    pub(crate) patient: bool,
 }
 
 /// What a worker says.
@@ -297,7 +299,14 @@ impl Service<'_> {
         let mut rounds = 0;
         while rounds < hammer.rounds && Boottime::now().as_nanos() < hammer.until {
             client.invoke(Op::Acquire, name, None);
-            let guard = lock.acquire().await.map_err(|error| failed(&error))?;
+            let guard = match lock.acquire().await {
+                Ok(guard) => guard,
+                Err(error) if hammer.patient && error.kind() == ErrorKind::Unavailable => {
+                    client.end(Op::Acquire, Phase::Info, name, None, None);
+                    continue;
+                }
+                Err(error) => return Err(failed(&error)),
+            };
             let token = guard.fencing_token();
             client.end(Op::Acquire, Phase::Ok, name, Some(guard.claim_id().to_string()), Some(token));
             let witness = if hammer.witness {
@@ -315,6 +324,8 @@ impl Service<'_> {
             client.invoke(Op::Release, name, Some(token));
             let phase = match guard.release().await {
                 Ok(()) => Phase::Ok,
+                // It may have happened, and is tried again until it has.
+                Err(error) if error.kind() == ErrorKind::Unavailable => Phase::Info,
                 // Lost, and so not given back by us.
                 Err(_) => Phase::Fail,
             };

@@ -180,6 +180,7 @@ async fn killed_at_random_moments(space: Space) -> Verdict {
         hold,
         history: Some(history.path().to_owned()),
         witness: true,
+        patient: false,
     });
     let mut workers = space.workers(3).await?;
     for worker in &mut workers {
@@ -222,7 +223,7 @@ fn grants(events: &[history::Event]) -> usize {
 }
 
 /// Fails if a killed worker had said anything: there is nothing to say but that something went wrong.
-async fn still_at_work(worker: &mut Worker) -> Verdict {
+pub(super) async fn still_at_work(worker: &mut Worker) -> Verdict {
     match worker.last_words().await? {
         None => Ok(()),
         Some(reply) => Err(Failure::new(format!("a worker stopped working: {reply:?}"))),
@@ -314,6 +315,7 @@ async fn stopped_at_random_moments(space: Space) -> Verdict {
             hold: Duration::from_millis(2),
             history: Some(history.path().to_owned()),
             witness: false,
+            patient: false,
         }))?;
     }
     for _ in 0..5 {

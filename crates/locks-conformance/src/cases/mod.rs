@@ -23,6 +23,7 @@ mod restart;
 mod spi;
 mod tokens;
 mod waiting;
+mod wire;
 
 /// All cases, in the order in which they are listed.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
@@ -37,7 +38,11 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         resources::CASES,
         lease::CASES,
         restart::CASES,
+        restart::crowded::CASES,
         faults::CASES,
+        wire::cuts::CASES,
+        wire::silence::CASES,
+        wire::replies::CASES,
         spi::CASES,
     ]
     .into_iter()
@@ -91,6 +96,12 @@ impl Case {
         self.deadline
     }
 
+    /// Whether it must not share its lock space with other cases: what it does to the store, it does to everybody.
+    pub fn is_alone(&self) -> bool {
+        let strikes = |need| matches!(need, Need::Inject(fault) if fault.strikes_the_store());
+        self.needs.iter().any(|requirement| strikes(requirement.need))
+    }
+
     /// Why it does not run against this backend, if it does not.
     pub(crate) fn ignored(&self, profile: &Profile) -> Option<String> {
         let missing = self.needs.iter().find(|requirement| !requirement.need.is_met(profile))?;
@@ -130,6 +141,9 @@ const fn fault(fault: Fault) -> Requirement {
     Requirement { need: Need::Inject(fault), twin: None }
 }
 
+/// The need of every case that puts a proxy before the store.
+const WIRE: Requirement = Requirement { need: Need::Wire, twin: None };
+
 /// An ability of a backend or of its harness, or the lack of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -150,6 +164,8 @@ pub enum Need {
     StrictOrder,
     /// Processes are not served strictly in order.
     NoStrictOrder,
+    /// A store that is reached over TCP, and a harness that connects through a proxy.
+    Wire,
     /// A harness that injects this fault.
     Inject(Fault),
 }
@@ -166,6 +182,7 @@ impl Need {
             Self::NoOrder => guarantees.fairness == Fairness::None,
             Self::StrictOrder => guarantees.fairness == Fairness::Fifo,
             Self::NoStrictOrder => guarantees.fairness != Fairness::Fifo,
+            Self::Wire => profile.over_tcp,
             Self::Inject(fault) => profile.faults.contains(&fault),
         }
     }
@@ -181,7 +198,7 @@ impl Need {
             Self::NoOrder => Some(Self::Order),
             Self::StrictOrder => Some(Self::NoStrictOrder),
             Self::NoStrictOrder => Some(Self::StrictOrder),
-            Self::Inject(_) => None,
+            Self::Wire | Self::Inject(_) => None,
         }
     }
 }
@@ -198,6 +215,7 @@ impl fmt::Display for Need {
             Self::NoOrder => "a store that serves processes in no order",
             Self::StrictOrder => "a store that serves processes strictly in order",
             Self::NoStrictOrder => "a store that does not serve processes strictly in order",
+            Self::Wire => "a harness that connects over TCP through a proxy",
             Self::Inject(fault) => return write!(f, "a harness that injects {fault}"),
         })
     }

@@ -99,6 +99,7 @@ async fn eight_processes_never_overlap(space: Space) -> Verdict {
             hold: Duration::from_micros(100),
             history: Some(history.path().to_owned()),
             witness: true,
+            patient: false,
         }))?;
     }
     for worker in &mut workers {

@@ -7,9 +7,13 @@ use locks_api::{Boottime, ErrorKind, FencingToken, LockGuard, LossReason};
 use tokio::task::JoinHandle;
 
 use super::{Case, fault};
+
+pub(super) mod crowded;
+
 use crate::harness::Fault;
 use crate::space::{PROMPT, Space, is_busy};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
+use crate::worker::with_ttl;
 
 pub(super) const CASES: &[Case] = &[
     Case::new(
@@ -27,6 +31,34 @@ pub(super) const CASES: &[Case] = &[
     .needs(&[fault(Fault::DataLoss)])
     .deadline(120),
     Case::new(
+        "restart::a_promotion_makes_no_second_holder",
+        "over the promotion of a standby that missed the last grants no lock has two holders, and who was forgotten hears of it",
+        |space| Box::pin(gone_back_makes_no_second_holder(space, Fault::Promotion)),
+    )
+    .needs(&[fault(Fault::Promotion)])
+    .deadline(240),
+    Case::new(
+        "restart::a_restore_makes_no_second_holder",
+        "over the restore of an older copy of the data no lock has two holders, and who was forgotten hears of it",
+        |space| Box::pin(gone_back_makes_no_second_holder(space, Fault::Restore)),
+    )
+    .needs(&[fault(Fault::Restore)])
+    .deadline(240),
+    Case::new(
+        "restart::a_promotion_that_undoes_a_release_blocks_nobody_for_long",
+        "a lock whose release a promoted standby missed can be had after the grace and a ttl at most, and never by two",
+        |space| Box::pin(undone_releases_block_nobody_for_long(space, Fault::Promotion)),
+    )
+    .needs(&[fault(Fault::Promotion)])
+    .deadline(240),
+    Case::new(
+        "restart::a_restore_that_undoes_a_release_blocks_nobody_for_long",
+        "a lock that is held again in a restored copy can be had after the grace and a ttl at most, and never by two",
+        |space| Box::pin(undone_releases_block_nobody_for_long(space, Fault::Restore)),
+    )
+    .needs(&[fault(Fault::Restore)])
+    .deadline(240),
+    Case::new(
         "restart::a_revoked_lock_is_lost",
         "the holder of a revoked lock hears of it, and the next one gets the lock with a higher token",
         |space| Box::pin(a_revoked_lock_is_lost(space)),
@@ -34,17 +66,12 @@ pub(super) const CASES: &[Case] = &[
     .needs(&[fault(Fault::Revocation)]),
 ];
 
-/// How long a restart may keep locks from being granted.
-fn pause_limit(space: &Space) -> Duration {
-    space.guarantees().ttl.map_or(Duration::ZERO, |limits| limits.max) * 2 + PROMPT
-}
-
 async fn never_two_holders(space: Space) -> Verdict {
     let (locks, other) = (space.connect().await?, space.connect().await?);
     let name = space.name("held");
-    let guard = crate::worker::with_ttl(locks.lock(&name), space.short_ttl()).acquire().await?;
+    let guard = with_ttl(locks.lock(&name), space.short_ttl()).acquire().await?;
     let token = guard.fencing_token();
-    let waiting = crate::worker::with_ttl(other.lock(&name), space.short_ttl());
+    let waiting = with_ttl(other.lock(&name), space.short_ttl());
     let wait = tokio::spawn(async move { waiting.acquire().await });
     is_busy(&other, &name).await?;
     space.inject(Fault::Restart).await?;
@@ -62,12 +89,100 @@ async fn never_two_holders(space: Space) -> Verdict {
 async fn forgotten_grants_cost_a_pause(space: Space) -> Verdict {
     let (locks, other) = (space.connect().await?, space.connect().await?);
     let name = space.name("held");
-    let guard = crate::worker::with_ttl(locks.lock(&name), space.short_ttl()).acquire().await?;
+    let guard = with_ttl(locks.lock(&name), space.short_ttl()).acquire().await?;
     let token = guard.fencing_token();
     space.inject(Fault::DataLoss).await?;
-    let waiting = crate::worker::with_ttl(other.lock(&name), space.short_ttl());
+    let waiting = with_ttl(other.lock(&name), space.short_ttl());
     let wait = tokio::spawn(async move { waiting.acquire().await });
     ends_before_the_next(&space, guard, token, wait).await
+}
+
+/// One grant is older than the checkpoint and one is younger; for each there is a waiter, which the store forgets as well.
+async fn gone_back_makes_no_second_holder(space: Space, fault: Fault) -> Verdict {
+    let (locks, other) = (space.connect().await?, space.connect().await?);
+    let (known, forgotten) = (space.name("known"), space.name("forgotten"));
+    let older = with_ttl(locks.lock(&known), space.short_ttl()).acquire().await?;
+    let older_token = older.fencing_token();
+    space.checkpoint().await?;
+    let younger = with_ttl(locks.lock(&forgotten), space.short_ttl()).acquire().await?;
+    let wait_for = |name: &str| {
+        let lock = with_ttl(other.lock(name), space.short_ttl());
+        tokio::spawn(async move { lock.acquire().await })
+    };
+    let (wait_for_older, wait_for_younger) = (wait_for(&known), wait_for(&forgotten));
+    is_busy(&other, &known).await?;
+    is_busy(&other, &forgotten).await?;
+    space.inject(fault).await?;
+    tokio::try_join!(
+        ends_before_the_next(&space, older, older_token, wait_for_older),
+        is_lost_before_the_next(&space, younger, wait_for_younger),
+    )?;
+    Ok(())
+}
+
+/// Watches until the holder of a forgotten grant has heard of it and the waiter has the lock.
+async fn is_lost_before_the_next(
+    space: &Space,
+    guard: LockGuard,
+    wait: JoinHandle<locks_api::Result<LockGuard>>,
+) -> Verdict {
+    let limit = space.short_ttl().unwrap_or_default() + PROMPT;
+    let watch = async {
+        loop {
+            let granted = wait.is_finished();
+            if !guard.is_held() {
+                return Verdict::Ok(());
+            }
+            check!(!granted, "granted to another while the holder of a forgotten grant says that it holds");
+            pause_for(Duration::from_millis(5)).await;
+        }
+    };
+    within(limit, "the end of a forgotten grant", watch).await??;
+    let reason = within(PROMPT, "hearing that the grant was forgotten", guard.lost()).await?;
+    check!(
+        matches!(
+            reason,
+            LossReason::StoreReset | LossReason::Taken | LossReason::Expired | LossReason::SessionGone
+        ),
+        "a forgotten grant was lost because {reason}"
+    );
+    let next = within(space.grace_limit(), "the grant after the grace", wait).await???;
+    check!(
+        next.fencing_token() > guard.fencing_token(),
+        "token {} after {}",
+        next.fencing_token(),
+        guard.fencing_token()
+    );
+    let released = guard.release().await.map_err(|error| error.kind());
+    check!(released == Err(ErrorKind::Lost), "releasing a forgotten grant gave {released:?}");
+    check!(next.is_held(), "the old holder's release ended the new hold");
+    next.release().await?;
+    Ok(())
+}
+
+/// The store believes in a grant that was given back, once with nobody after it and once with somebody who holds the lock now.
+async fn undone_releases_block_nobody_for_long(space: Space, fault: Fault) -> Verdict {
+    let (locks, other, third) = (space.connect().await?, space.connect().await?, space.connect().await?);
+    let (free, passed_on) = (space.name("free"), space.name("passed-on"));
+    let first = with_ttl(locks.lock(&free), space.short_ttl()).acquire().await?;
+    let second = with_ttl(locks.lock(&passed_on), space.short_ttl()).acquire().await?;
+    let token = first.fencing_token();
+    space.checkpoint().await?;
+    first.release().await?;
+    second.release().await?;
+    let now_held = with_ttl(other.lock(&passed_on), space.short_ttl()).acquire().await?;
+    space.inject(fault).await?;
+    let limit = space.grace_limit() + space.short_ttl().unwrap_or_default();
+    let wait_for = |name: &str| {
+        let lock = with_ttl(third.lock(name), space.short_ttl());
+        tokio::spawn(async move { lock.acquire().await })
+    };
+    let (wait_for_free, wait_for_passed_on) = (wait_for(&free), wait_for(&passed_on));
+    is_lost_before_the_next(&space, now_held, wait_for_passed_on).await?;
+    let guard = within(limit, "the grant of a lock whose release was undone", wait_for_free).await???;
+    check!(guard.fencing_token() > token, "token {} after {token}", guard.fencing_token());
+    guard.release().await?;
+    Ok(())
 }
 
 /// Watches until the waiter has the lock: its guard must be the only one that says so. A holder that still has it by then releases it.
@@ -88,7 +203,7 @@ async fn ends_before_the_next(
         }
         _ => {}
     }
-    let next = within(pause_limit(space), "the first grant after a restart", wait).await???;
+    let next = within(space.grace_limit(), "the first grant after a restart", wait).await???;
     check!(next.is_held(), "a fresh guard says that it is not held");
     check!(next.fencing_token() > token, "token {} after {token}", next.fencing_token());
     next.release().await?;

@@ -291,6 +291,7 @@ async fn fair_between_processes(space: Space) -> Verdict {
             hold: Duration::from_micros(200),
             history: None,
             witness: true,
+            patient: false,
         }))?;
     }
     let mut shares = Vec::new();

@@ -1,0 +1,126 @@
+//! A store that goes down again and again while processes take a lock in turns.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cases::crash::still_at_work;
+use crate::cases::process::PROCESSES;
+use crate::cases::{Case, fault};
+use crate::checker::Strictness;
+use crate::harness::Fault;
+use crate::history::{Event, Op, Phase};
+use crate::space::{Space, becomes_free, check_history_file};
+use crate::verdict::{Verdict, eventually, pause_for};
+use crate::worker::{Hammer, HistoryFile, Order};
+
+pub(in crate::cases) const CASES: &[Case] = &[
+    Case::new(
+        "restart::a_crowd_over_restarts",
+        "processes that take a lock in turns while the store goes down again and again: tokens grow, and no stale guard says that it holds",
+        |space| Box::pin(crowd(space, Fault::Restart)),
+    )
+    .needs(&[PROCESSES, fault(Fault::Restart)])
+    .deadline(300),
+    Case::new(
+        "restart::a_crowd_over_data_losses",
+        "the same while the store loses its data again and again",
+        |space| Box::pin(crowd(space, Fault::DataLoss)),
+    )
+    .needs(&[PROCESSES, fault(Fault::DataLoss)])
+    .deadline(300),
+    Case::new(
+        "restart::a_crowd_over_promotions",
+        "the same while standbys that missed the last grants and releases take the store's place",
+        |space| Box::pin(crowd(space, Fault::Promotion)),
+    )
+    .needs(&[PROCESSES, fault(Fault::Promotion)])
+    .deadline(300),
+    Case::new(
+        "restart::a_crowd_over_restores",
+        "the same while older copies of the data come back",
+        |space| Box::pin(crowd(space, Fault::Restore)),
+    )
+    .needs(&[PROCESSES, fault(Fault::Restore)])
+    .deadline(300),
+];
+
+/// How often the fault strikes: each may cost a grace.
+const STRIKES: u32 = 3;
+
+const WORKERS: usize = 4;
+
+/// Longer than a store takes to come back, so that whoever holds when it goes is still inside when it grants again, and shorter
+/// than it takes until a renewal would notice.
+const HOLD: Duration = Duration::from_millis(400);
+
+async fn crowd(space: Space, fault: Fault) -> Verdict {
+    let name = space.name("struck");
+    let history = HistoryFile::new();
+    let hammer = Order::Hammer(Hammer {
+        name: name.clone(),
+        ttl: space.short_ttl(),
+        rounds: u32::MAX,
+        until: u64::MAX,
+        hold: HOLD,
+        history: Some(history.path().to_owned()),
+        // Whoever has lost the lock is inside until it looks again, together with the next one.
+        witness: false,
+        patient: true,
+    });
+    let mut workers = space.workers(WORKERS).await?;
+    for worker in &mut workers {
+        worker.order(&hammer)?;
+    }
+    let mut grants = Grants { seen: 0, offset: 0 };
+    grants.go_on(history.path(), space.crash_limit()).await?;
+    for _ in 0..STRIKES {
+        if matches!(fault, Fault::Promotion | Fault::Restore) {
+            space.checkpoint().await?;
+            grants.go_on(history.path(), space.crash_limit()).await?;
+        }
+        pause_for(HOLD.mul_f64(fastrand::f64())).await;
+        space.inject(fault).await?;
+        grants.go_on(history.path(), space.grace_limit()).await?;
+    }
+    for worker in &mut workers {
+        worker.kill()?;
+        still_at_work(worker).await?;
+    }
+    let locks = space.connect().await?;
+    becomes_free(&locks, &name, space.grace_limit()).await?;
+    check_history_file(history.path(), 1, Strictness::Loss)
+}
+
+/// Counts the grants in a history that is being written.
+struct Grants {
+    seen: usize,
+    offset: u64,
+}
+
+impl Grants {
+    /// Waits for more new grants than can have been under way.
+    async fn go_on(&mut self, path: &Path, limit: Duration) -> Verdict {
+        let enough = self.count(path)? + WORKERS + 1;
+        eventually(limit, "grants that go on", || self.count(path).is_ok_and(|seen| seen >= enough)).await
+    }
+
+    fn count(&mut self, path: &Path) -> std::io::Result<usize> {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self.seen),
+            opened => opened?,
+        };
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut lines = BufReader::new(file);
+        let mut line = String::new();
+        // What is written is written whole.
+        while lines.read_line(&mut line)? > 0 {
+            let event: Event = serde_json::from_str(&line)?;
+            self.seen += usize::from(event.op == Op::Acquire && event.phase == Phase::Ok);
+            self.offset += line.len() as u64;
+            line.clear();
+        }
+        Ok(self.seen)
+    }
+}
