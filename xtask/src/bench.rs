@@ -26,13 +26,15 @@ pub(crate) struct Args {
 ///
 /// If something can't be built or run, or two holders overlapped. A goal that is missed is a row of the table.
 pub(crate) fn run_and_report(args: &Args) -> Result<()> {
+    let redis_tools = redis_tools()?;
     run(&mut cargo(["build", "--locked", "--release", "--package", "locks-cli", "--bins"]))?;
     let dir = root().join("bench");
     // Its lock file follows the workspace's; that it was committed so is for `cargo xtask lint` to say.
     run(cargo(["build", "--release", "--bins"]).current_dir(&dir))?;
     let table = root().join("target/bench.md");
     let mut bench = cargo(["run", "--quiet", "--release", "--"]);
-    bench.current_dir(&dir).arg("--tools").arg(tools()).arg("--table").arg(&table);
+    bench.current_dir(&dir).arg("--tools").arg(tools()).arg("--redis-tools").arg(redis_tools);
+    bench.arg("--table").arg(&table);
     if args.quick {
         bench.arg("--quick");
     }
@@ -56,6 +58,17 @@ pub(crate) fn run_and_report(args: &Args) -> Result<()> {
 /// As [`run_and_report`].
 pub(crate) fn smoke() -> Result<()> {
     run_and_report(&Args { quick: true, write: false })
+}
+
+/// Builds `lock-block` with Redis and puts it aside: what is measured on files is the tool without it.
+fn redis_tools() -> Result<PathBuf> {
+    let features = ["--features", "redis"];
+    run(cargo(["build", "--locked", "--release", "--package", "locks-cli", "--bins"]).args(features))?;
+    let aside = tools().join("with-redis");
+    fs::create_dir_all(&aside).with_context(|| format!("can't make {}", aside.display()))?;
+    let (from, to) = (tools().join("lock-block"), aside.join("lock-block"));
+    fs::copy(&from, &to).with_context(|| format!("can't copy {}", from.display()))?;
+    Ok(aside)
 }
 
 fn tools() -> PathBuf {

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::process::{cargo, output, run_tests};
+use crate::servers::{self, Servers};
 use crate::totals::Totals;
 use crate::workspace::backends;
 
@@ -21,6 +22,8 @@ pub(crate) struct Args {
     /// Run each case this many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    #[command(flatten)]
+    servers: servers::Args,
     /// Only cases whose id contains this
     #[arg(last = true)]
     filter: Option<String>,
@@ -35,14 +38,17 @@ const WITHOUT_FAULTS: [&str; 5] = ["exclusive::", "tokens::", "waiting::", "name
 ///
 /// # Errors
 ///
-/// If there is no such backend, or a case fails, or none runs.
+/// If there is no such backend, or its server is missing, or a case fails, or none runs.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let known = backends()?;
     if args.backend != ALL && !known.contains(&args.backend) {
         bail!("there is no backend `{}`; there are: {}, {ALL}", args.backend, known.join(", "));
     }
+    let chosen: Vec<String> =
+        known.into_iter().filter(|backend| args.backend == ALL || args.backend == *backend).collect();
+    let servers = if args.list { Servers::default() } else { args.servers.prepare(&chosen)? };
     let mut totals = Totals::default();
-    for backend in known.iter().filter(|backend| args.backend == ALL || args.backend == **backend) {
+    for backend in &chosen {
         let mut kit = cargo(["test", "--locked", "--quiet", "--test", "conformance", "--package"]);
         kit.arg(format!("locks-backend-{backend}")).arg("--").args(&args.filter);
         if args.faults {
@@ -54,7 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 println!("{id}");
             }
         } else {
-            totals += run_tests(kit.env("LOCKS_CONFORMANCE_REPEAT", args.repeat.to_string()))?;
+            kit.env("LOCKS_CONFORMANCE_REPEAT", args.repeat.to_string()).envs(servers.environment());
+            totals += run_tests(&mut kit)?;
         }
     }
     if args.list {
@@ -84,12 +91,13 @@ const SEEDS: &str = "20000";
 /// # Errors
 ///
 /// If a case or a seed fails.
-pub(crate) fn again() -> Result<()> {
+pub(crate) fn again(servers: &Servers) -> Result<()> {
     let mut totals = Totals::default();
     for backend in backends()? {
         let package = format!("locks-backend-{backend}");
         let mut kit = cargo(["test", "--locked", "--package", &package, "--test", "conformance"]);
-        totals += run_tests(kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS))?;
+        kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS).envs(servers.environment());
+        totals += run_tests(&mut kit)?;
     }
     let mut simulation = cargo(["test", "--locked", "--package", "locks-api", "--lib", "simulation"]);
     totals += run_tests(simulation.env("LOCKS_SIM_SEEDS", SEEDS))?;
@@ -106,7 +114,9 @@ mod tests {
         let dir = root().join("crates/locks-conformance/src/cases");
         let sources: String = std::fs::read_dir(dir)
             .unwrap()
-            .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| std::fs::read_to_string(path).unwrap())
             .collect();
         for group in WITHOUT_FAULTS {
             assert!(sources.contains(&format!("\"{group}")), "{group}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use locks_api::spi::{Backend, CrashRelease, Fairness, Guarantees, LossDetection, Restart, Scope};
 use locks_backend_file::FileBackend;
 use locks_backend_memory::MemoryBackend;
+use locks_backend_redis::{RedisBackend, RedisOptions};
 
 use crate::markdown::with_part;
 use crate::workspace::{backends, root};
@@ -18,7 +19,8 @@ fn the_readme_promises_what_the_backends_promise() {
     let dir = tempfile::tempdir().unwrap();
     let file = FileBackend::open(dir.path().join("locks")).unwrap();
     let memory = MemoryBackend::new();
-    let all = [file.guarantees(), memory.guarantees()];
+    let redis = RedisBackend::promises(&RedisOptions::default());
+    let all = [file.guarantees(), memory.guarantees(), &redis];
     let named: Vec<&str> = all.iter().map(|guarantees| guarantees.backend).collect();
     assert_eq!(named, backends().unwrap(), "a backend is missing from the table");
 

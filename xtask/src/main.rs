@@ -21,6 +21,7 @@ mod guarantees;
 mod lint;
 mod markdown;
 mod process;
+mod servers;
 mod test;
 mod tidy;
 mod totals;
@@ -36,9 +37,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Everything CI runs, in the order of CI
-    Ci,
+    Ci(servers::Args),
     /// All tests: unit, integration, documentation and conformance
-    Test,
+    Test(servers::Args),
     /// Format and clippy, for every package and feature, warnings denied
     Lint,
     /// The rules of this repository that no compiler knows
@@ -69,8 +70,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Ci => ci::run(),
-        Command::Test => test::run(),
+        Command::Ci(args) => ci::run(&args),
+        Command::Test(args) => test::prepare_and_run(&args),
         Command::Lint => lint::lint(),
         Command::Tidy => tidy::run(),
         Command::Docs => docs::build(),
@@ -79,5 +80,17 @@ fn run(command: Command) -> Result<()> {
         Command::Examples => examples::run_all(),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run_and_report(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
     }
 }

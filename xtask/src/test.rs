@@ -3,17 +3,28 @@
 use anyhow::Result;
 
 use crate::process::{cargo, run_tests};
+use crate::servers::{self, Servers};
 use crate::totals::Totals;
 use crate::workspace::{FACADE, root};
 
-/// Runs every test there is and ends with one line that says how many passed and failed. Needs nothing but cargo.
+/// Looks for the servers, then runs every test there is.
+///
+/// # Errors
+///
+/// If a server is missing, a test fails or none runs.
+pub(crate) fn prepare_and_run(args: &servers::Args) -> Result<()> {
+    run(&args.prepare_all()?)
+}
+
+/// Runs every test there is and ends with one line that says how many passed and failed. Needs cargo and the servers.
 ///
 /// # Errors
 ///
 /// If a test fails or none runs.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(servers: &Servers) -> Result<()> {
     let mut totals = Totals::default();
-    totals += run_tests(&mut cargo(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]))?;
+    let mut all = cargo(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]);
+    totals += run_tests(all.args(servers.exclusions()).envs(servers.environment()))?;
     // What a feature that is off looks like shows only when it is off.
     totals += run_tests(&mut cargo([
         "test",

@@ -11,6 +11,7 @@ use crate::workspace::FACADE;
 const API: &str = "locks-api";
 const KIT: &str = "locks-conformance";
 const CLI: &str = "locks-cli";
+const SERVERS: &str = "locks-test-servers";
 
 /// The members that this package may use in what it ships. `None`: nobody has decided yet.
 fn allowed(package: &Package) -> Option<fn(&str) -> bool> {
@@ -19,7 +20,8 @@ fn allowed(package: &Package) -> Option<fn(&str) -> bool> {
         return Some(is_api);
     }
     match package.name.as_str() {
-        API | "xtask" => Some(|_| false),
+        API | SERVERS => Some(|_| false),
+        "xtask" => Some(|name| name == SERVERS),
         KIT => Some(is_api),
         FACADE => Some(|name| name == API || name.starts_with("locks-backend-")),
         CLI => Some(|name| name == FACADE),
@@ -27,7 +29,8 @@ fn allowed(package: &Package) -> Option<fn(&str) -> bool> {
     }
 }
 
-/// Members depend on each other only as `allowed` says, and nothing but the tools and the examples on the facade.
+/// Members depend on each other only as `allowed` says. In tests, nothing but the tools and the examples depends on the facade, and
+/// nothing but backends and tools on servers: the rest of the workspace is tested without any.
 pub(super) fn directions(tree: &Tree, complaints: &mut Complaints<'_>) {
     for package in &tree.packages {
         let Some(allowed) = allowed(package) else {
@@ -39,11 +42,17 @@ pub(super) fn directions(tree: &Tree, complaints: &mut Complaints<'_>) {
             let what = format!("{} may not depend on {}", package.name, dependency.name);
             complaints.add(package.manifest_path(), what);
         }
-        let facade_in_tests = package.internal().any(|dependency| {
-            dependency.kind == DependencyKind::Development && dependency.name == FACADE && package.name != CLI
-        });
-        if facade_in_tests {
+        let in_tests = |name: &str| {
+            package
+                .internal()
+                .any(|dependency| dependency.kind == DependencyKind::Development && dependency.name == name)
+        };
+        if in_tests(FACADE) && package.name != CLI {
             let what = format!("the tests of {} may not depend on the facade", package.name);
+            complaints.add(package.manifest_path(), what);
+        }
+        if in_tests(SERVERS) && package.technology().is_none() && package.name != CLI {
+            let what = format!("the tests of {} may not depend on servers", package.name);
             complaints.add(package.manifest_path(), what);
         }
     }
@@ -111,8 +120,8 @@ pub(super) fn no_foreign_reexport(tree: &Tree, complaints: &mut Complaints<'_>) 
     }
 }
 
-/// A package that is published names the versions of ours that it needs. Only a dependency for tests that leads
-/// back to the package itself has none: nobody could publish either of the two first.
+/// A package that is published names the versions of ours that it needs. Only a dependency for tests has none if it leads
+/// back to the package itself, since nobody could publish either of the two first, or if it is never published.
 pub(super) fn versions(tree: &Tree, complaints: &mut Complaints<'_>) {
     let uses: BTreeMap<&str, Vec<&str>> = tree
         .packages
@@ -126,6 +135,8 @@ pub(super) fn versions(tree: &Tree, complaints: &mut Complaints<'_>) {
         .collect();
     for package in tree.crates() {
         for dependency in package.internal() {
+            let unpublished =
+                tree.packages.iter().any(|other| other.name == dependency.name && !other.is_published());
             let versioned = !dependency.req.comparators.is_empty();
             let circular = leads_to(&uses, &dependency.name, &package.name);
             if dependency.kind != DependencyKind::Development && !versioned {
@@ -134,6 +145,11 @@ pub(super) fn versions(tree: &Tree, complaints: &mut Complaints<'_>) {
             if dependency.kind == DependencyKind::Development && circular && versioned {
                 let what =
                     format!("{} leads back here and must be a path without a version", dependency.name);
+                complaints.add(package.manifest_path(), what);
+            }
+            if dependency.kind == DependencyKind::Development && unpublished && versioned {
+                let what =
+                    format!("{} is not published and must be a path without a version", dependency.name);
                 complaints.add(package.manifest_path(), what);
             }
         }
@@ -199,6 +215,46 @@ mod tests {
         Fixture::new()
             .append("crates/locks-conformance/Cargo.toml", "[dev-dependencies]\nlocks.workspace = true\n")
             .expect("dependency-direction", "tests of locks-conformance");
+    }
+
+    #[test]
+    fn only_the_tests_of_backends_and_tools_have_servers() {
+        let dev = "[dev-dependencies]\nlocks-test-servers.workspace = true\n";
+        with_servers("").append("crates/backend-file/Cargo.toml", dev).expect_tidy();
+        with_servers("")
+            .append("crates/locks-conformance/Cargo.toml", dev)
+            .expect("dependency-direction", "the tests of locks-conformance may not depend on servers");
+        with_servers(", version = \"0.1.0\"")
+            .edit("crates/backend-file/Cargo.toml", "locks-api.w", "locks-test-servers.w")
+            .expect("dependency-direction", "locks-backend-file may not depend on locks-test-servers");
+    }
+
+    #[test]
+    fn servers_for_tests_depend_on_no_member_and_have_no_version() {
+        let fixture = with_servers("").write(
+            "crates/test-servers/Cargo.toml",
+            &Fixture::unpublished_manifest(
+                "locks-test-servers",
+                "[dependencies]\nlocks-api.workspace = true\n",
+            ),
+        );
+        fixture.expect("dependency-direction", "locks-test-servers may not depend on locks-api");
+        with_servers(", version = \"0.1.0\"")
+            .append(
+                "crates/backend-file/Cargo.toml",
+                "[dev-dependencies]\nlocks-test-servers.workspace = true\n",
+            )
+            .expect("internal-version", "locks-test-servers is not published");
+    }
+
+    /// The fixture with servers for tests in it.
+    fn with_servers(version: &str) -> Fixture {
+        let line = format!("locks-test-servers = {{ path = \"crates/test-servers\"{version} }}\n");
+        Fixture::new()
+            .append("Cargo.toml", &line)
+            .write("crates/test-servers/Cargo.toml", &Fixture::unpublished_manifest("locks-test-servers", ""))
+            .write("crates/test-servers/README.md", "# locks-test-servers\n")
+            .write("crates/test-servers/src/lib.rs", "//! Servers.\n")
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Fixture {
         )
     }
 
+    /// The same for a member that is never published.
+    pub(super) fn unpublished_manifest(name: &str, more: &str) -> String {
+        Self::manifest(name, more).replacen("[package]\n", "[package]\npublish = false\n", 1)
+    }
+
     fn member(self, dir: &str, name: &str, more: &str) -> Self {
         self.write(&format!("crates/{dir}/Cargo.toml"), &Self::manifest(name, more))
             .write(&format!("crates/{dir}/README.md"), &format!("# {name}\n"))

@@ -91,6 +91,12 @@ impl Package {
         self.dir.strip_prefix("crates/backend-")
     }
 
+    /// Whether it is meant for a registry.
+    pub(super) fn is_published(&self) -> bool {
+        let publish = self.manifest.get("package").and_then(|package| package.get("publish"));
+        publish.and_then(toml::Value::as_bool) != Some(false)
+    }
+
     /// The path of its manifest.
     pub(super) fn manifest_path(&self) -> String {
         format!("{}/Cargo.toml", self.dir)

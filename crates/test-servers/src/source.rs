@@ -1,0 +1,288 @@
+//! Where servers come from: a URL or an installed program.
+
+use std::env;
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::technology::{Technology, version};
+
+/// The environment variable that says where servers come from: a [`Mode`].
+pub const SERVERS_VARIABLE: &str = "LOCKS_TEST_SERVERS";
+
+/// How long a server somewhere else may take to answer.
+const REMOTE: Duration = Duration::from_secs(10);
+
+/// Where servers may come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// From the URL if one is given, else from an installed program.
+    #[default]
+    Auto,
+    /// From installed programs, whatever URLs are given.
+    Native,
+    /// From URLs only: nothing is started.
+    Url,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Native, Self::Url];
+
+    /// What the environment says; [`Mode::Auto`] if it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if it says what is not a mode.
+    pub fn from_env() -> Result<Self, Error> {
+        match variable(SERVERS_VARIABLE) {
+            None => Ok(Self::default()),
+            Some(text) => text
+                .parse()
+                .map_err(|error: Error| error.while_doing(format_args!("reading {SERVERS_VARIABLE}"))),
+        }
+    }
+}
+
+/// Reads as it is written in the environment: "auto".
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Url => "url",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
+        known
+            .ok_or_else(|| Error::missing(format!("there is no mode {text:?}; there are: auto, native, url")))
+    }
+}
+
+/// Where a server will come from. Displayed in one line, for people: the program and its version, or the URL without its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A program that is installed here.
+    #[non_exhaustive]
+    Program {
+        /// Where it is.
+        path: PathBuf,
+        /// What it says of its version.
+        version: String,
+    },
+    /// A server that runs already.
+    #[non_exhaustive]
+    Url {
+        /// Where it is, with all that is needed to reach it.
+        url: String,
+    },
+}
+
+impl Source {
+    /// Where a server that several tests share will come from. Connects to a server that is named by a URL.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if there is none, if what is said about it makes no sense, or if the server
+    /// that is named does not answer.
+    pub fn of_shared(technology: Technology, mode: Mode) -> Result<Self, Error> {
+        let source = decide(technology, mode, variable(technology.url_variable()))?;
+        if let Self::Url { url } = &source {
+            let unreachable = |error: io::Error| {
+                let variable = technology.url_variable();
+                Error::missing(format!("{} of {variable} does not answer: {error}", redacted(url)))
+            };
+            answers(url).map_err(unreachable)?;
+        }
+        Ok(source)
+    }
+
+    /// Where a server that one test has for itself will come from: always a program.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if it is not installed, or nothing may be started.
+    pub fn of_own(technology: Technology, mode: Mode) -> Result<Self, Error> {
+        if mode == Mode::Url {
+            return Err(Error::missing(format!(
+                "a {} server of its own is needed, and {SERVERS_VARIABLE}=url forbids to start one",
+                technology.name()
+            )));
+        }
+        installed(technology)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program { path, version } => write!(f, "{} {version}", path.display()),
+            Self::Url { url } => f.write_str(&redacted(url)),
+        }
+    }
+}
+
+fn decide(technology: Technology, mode: Mode, url: Option<String>) -> Result<Source, Error> {
+    match (mode, url) {
+        (Mode::Auto | Mode::Url, Some(url)) => {
+            let schemes = technology.schemes();
+            if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+                let (variable, schemes) = (technology.url_variable(), schemes.join(" or "));
+                return Err(Error::missing(format!("{variable} must begin with {schemes}")));
+            }
+            Ok(Source::Url { url })
+        }
+        (Mode::Url, None) => Err(Error::missing(format!(
+            "{SERVERS_VARIABLE}=url needs {}, the URL of a server",
+            technology.url_variable()
+        ))),
+        (Mode::Auto | Mode::Native, _) => installed(technology),
+    }
+}
+
+fn installed(technology: Technology) -> Result<Source, Error> {
+    let path = technology.program().ok_or_else(|| Error::missing(technology.remedy()))?;
+    let version = version(&path).unwrap_or_default();
+    Ok(Source::Program { path, version })
+}
+
+/// What the environment says, if it says anything.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether the server at this URL takes connections and, if they are not encrypted, speaks RESP.
+fn answers(url: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address(url)?, REMOTE)?;
+    if url.starts_with("rediss:") {
+        return Ok(());
+    }
+    ping(&mut stream, REMOTE).and_then(|pong| {
+        if pong { Ok(()) } else { Err(io::Error::other("it is still loading, or is something else")) }
+    })
+}
+
+/// Whether a Redis server at the other end answers, be it that it wants a password first.
+pub(crate) fn ping(stream: &mut TcpStream, limit: Duration) -> io::Result<bool> {
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 64];
+    let length = loop {
+        match stream.read(&mut answer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    let answer = answer.get(..length).unwrap_or_default();
+    Ok([&b"+PONG"[..], b"-NOAUTH", b"-NOPERM"].iter().any(|known| answer.starts_with(known)))
+}
+
+/// The address that a URL names: "redis://user:password@host:port/0".
+pub(crate) fn address(url: &str) -> io::Result<SocketAddr> {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or(authority);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+        !port.is_empty()
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && (!name.contains(':') || name.ends_with(']'))
+    });
+    let with_port = if has_port { host.to_owned() } else { format!("{host}:6379") };
+    let none = || io::Error::new(io::ErrorKind::NotFound, "its host has no address");
+    with_port.to_socket_addrs()?.next().ok_or_else(none)
+}
+
+/// The URL without its password and without what is in its query.
+pub(crate) fn redacted(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or(url);
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn decided(mode: Mode, url: Option<&str>) -> Result<Source, Error> {
+        decide(Technology::Redis, mode, url.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_url_is_taken_unless_programs_are_wanted() {
+        let url = "redis://h/1";
+        for mode in [Mode::Auto, Mode::Url] {
+            assert_eq!(decided(mode, Some(url)).unwrap(), Source::Url { url: url.to_owned() });
+        }
+        assert!(matches!(decided(Mode::Native, Some(url)).unwrap(), Source::Program { .. }));
+        assert!(matches!(decided(Mode::Auto, None).unwrap(), Source::Program { .. }));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = decided(Mode::Url, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Missing);
+        assert_eq!(
+            error.to_string(),
+            "LOCKS_TEST_SERVERS=url needs LOCKS_TEST_REDIS_URL, the URL of a server"
+        );
+        let error = decided(Mode::Auto, Some("http://h")).unwrap_err();
+        assert_eq!(error.to_string(), "LOCKS_TEST_REDIS_URL must begin with redis:// or rediss://");
+        let error = Source::of_own(Technology::Redis, Mode::Url).unwrap_err();
+        assert!(error.to_string().contains("LOCKS_TEST_SERVERS=url forbids"), "{error}");
+        let error = "docker".parse::<Mode>().unwrap_err();
+        assert!(error.to_string().contains("auto, native, url"), "{error}");
+    }
+
+    #[test]
+    fn modes_are_read_as_they_are_written() {
+        for mode in Mode::ALL {
+            assert_eq!(mode.to_string().parse::<Mode>().unwrap(), mode);
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(redacted("redis://u:p@h:1/0?x=secret"), "redis://***@h:1/0");
+        assert_eq!(redacted("redis://h:1"), "redis://h:1");
+    }
+
+    #[test]
+    fn addresses_are_found_in_urls() {
+        let found = |url| address(url).unwrap().to_string();
+        assert_eq!(found("redis://127.0.0.1"), "127.0.0.1:6379");
+        assert_eq!(found("redis://u:p@127.0.0.1:7000/3?a=b@c:1"), "127.0.0.1:7000");
+        assert_eq!(found("rediss://[::1]:7000"), "[::1]:7000");
+        assert_eq!(found("rediss://[::1]/"), "[::1]:6379");
+        assert!(address("redis://").is_err() || found("redis://").ends_with(":6379"));
+    }
+
+    #[test]
+    fn what_does_not_speak_resp_does_not_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
+        });
+        let error = answers(&format!("redis://{address}")).unwrap_err();
+        assert!(error.to_string().contains("something else"), "{error}");
+        server.join().unwrap();
+        assert!(answers(&format!("redis://{address}")).is_err());
+    }
+}

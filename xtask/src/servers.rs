@@ -1,0 +1,149 @@
+//! The servers that tests need: where they will come from, and how they get onto this machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use locks_test_servers::{Mode, SERVERS_VARIABLE, Source, Technology};
+
+use crate::process::run;
+
+/// The package whose own tests start programs, and nothing else.
+const TEST_SERVERS: &str = "locks-test-servers";
+
+/// Where servers come from.
+#[derive(clap::Args, Default)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Where servers come from: `auto` (from the URL if the environment has one, else from an installed program), `native` or `url`
+    #[arg(long, value_name = "MODE")]
+    servers: Option<Mode>,
+    /// Install the server programs that are missing; their services are not started
+    #[arg(long)]
+    install: bool,
+}
+
+impl Args {
+    /// Finds what all tests need, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// If a server is missing; the message says how to get it.
+    pub(crate) fn prepare_all(&self) -> Result<Servers> {
+        let servers = self.find(&Technology::ALL)?;
+        if servers.mode == Mode::Url {
+            eprintln!("{TEST_SERVERS}: not tested, since no program may be started");
+        }
+        Ok(servers)
+    }
+
+    /// Finds what the tests of these backends need, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare_all`](Self::prepare_all).
+    pub(crate) fn prepare(&self, backends: &[String]) -> Result<Servers> {
+        let technologies: Vec<Technology> = Technology::ALL
+            .into_iter()
+            .filter(|technology| backends.iter().any(|backend| backend == technology.name()))
+            .collect();
+        self.find(&technologies)
+    }
+
+    fn find(&self, technologies: &[Technology]) -> Result<Servers> {
+        let mode = self.servers.map_or_else(Mode::from_env, Ok)?;
+        if self.install && mode != Mode::Url {
+            let is_missing = |technology: &Technology| Source::of_own(*technology, mode).is_err();
+            let missing: Vec<Technology> = technologies.iter().copied().filter(is_missing).collect();
+            if !missing.is_empty() {
+                install(&missing)?;
+            }
+        }
+        for technology in technologies {
+            eprintln!("{}: {}", technology.name(), describe(*technology, mode)?);
+        }
+        Ok(Servers { given: self.servers, mode })
+    }
+}
+
+/// Where tests will find this server, in one line.
+fn describe(technology: Technology, mode: Mode) -> Result<String> {
+    let shared = Source::of_shared(technology, mode)?;
+    if mode == Mode::Url {
+        return Ok(shared.to_string());
+    }
+    let own = Source::of_own(technology, mode)?;
+    Ok(if own == shared { own.to_string() } else { format!("{shared}; {own} where a test kills it") })
+}
+
+/// What the commands that run tests are told about servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Servers {
+    /// What was said on the command line. If nothing was, what runs the tests reads the environment itself.
+    given: Option<Mode>,
+    mode: Mode,
+}
+
+impl Servers {
+    /// What to add to the environment of tests.
+    pub(crate) fn environment(self) -> Option<(&'static str, String)> {
+        self.given.map(|mode| (SERVERS_VARIABLE, mode.to_string()))
+    }
+
+    /// What to add to the arguments of a `cargo test` for the whole workspace.
+    pub(crate) fn exclusions(self) -> &'static [&'static str] {
+        if self.mode == Mode::Url { &["--exclude", TEST_SERVERS] } else { &[] }
+    }
+}
+
+const INSTALL: &str = include_str!("install.sh");
+
+/// Installs the packages of the system that have these servers.
+fn install(technologies: &[Technology]) -> Result<()> {
+    let packages: Vec<&str> = technologies.iter().map(|technology| technology.debian_package()).collect();
+    if !is_there("apt-get") {
+        let names = packages.join(", ");
+        bail!("there is no apt-get here: install {names} as this system does it, and leave the service off");
+    }
+    let mut command = if rustix::process::geteuid().is_root() {
+        Command::new("sh")
+    } else if is_there("sudo") {
+        let mut command = Command::new("sudo");
+        command.arg("sh");
+        command
+    } else {
+        bail!("only root can install {}, and there is no sudo", packages.join(", "));
+    };
+    run(command.args(["-c", INSTALL, "install"]).args(packages))
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|place| Path::new(&place).join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_said_is_passed_on() {
+        let servers = |given, mode| Servers { given, mode };
+        assert_eq!(servers(None, Mode::Url).environment(), None);
+        let expected = Some(("LOCKS_TEST_SERVERS", "native".to_owned()));
+        assert_eq!(servers(Some(Mode::Native), Mode::Native).environment(), expected);
+    }
+
+    #[test]
+    fn where_no_program_may_be_started_the_starting_is_not_tested() {
+        let servers = |mode| Servers { given: Some(mode), mode };
+        assert_eq!(servers(Mode::Url).exclusions(), ["--exclude", "locks-test-servers"]);
+        assert!(servers(Mode::Auto).exclusions().is_empty());
+    }
+
+    #[test]
+    fn backends_without_servers_need_none() {
+        let args = Args { servers: Some(Mode::Url), install: true };
+        args.prepare(&["file".to_owned(), "memory".to_owned()]).unwrap();
+    }
+}
