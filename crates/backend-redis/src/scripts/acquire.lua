@@ -1,0 +1,77 @@
+local function enqueue(name, claim, ttl, holder)
+  local q, w = prefix .. 'q:' .. name, prefix .. 'w:' .. name
+  local ahead = call('ZRANK', q, claim)
+  if not ahead then
+    -- A clock that was set back must not let anybody pass.
+    local last = call('ZRANGE', q, -1, -1, 'WITHSCORES')
+    local ticket = now
+    if last[2] then
+      ticket = math.max(ticket, last[2] + 1)
+    end
+    call('ZADD', q, format('%d', ticket), claim)
+    ahead = call('ZCARD', q) - 1
+  end
+  call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[5], holder))
+  local kept = format('%d', KEPT + ttl / 1000)
+  call('PEXPIRE', q, kept)
+  call('PEXPIRE', w, kept)
+  return ahead
+end
+
+local function granted(lock)
+  return format('G %d %d %d %d', lock.counter - lock.tokens + 1, lock.tokens, lock.ends - now, now)
+end
+
+local function step(key, claim, ttl, may_wait, holder)
+  local lock = read(key)
+  if lock.claim == claim and lock.ends > now then
+    return granted(lock)
+  end
+  local name = name_of(key)
+  local changed = reap(name, lock, claim)
+  if not lock.claim then
+    local queued = lock.queued == '1'
+    if in_grace then
+      if queued then
+        forget(name, claim)
+      end
+      if changed then
+        write(key, lock)
+      end
+      return format('R %d', ARGV[4] - now)
+    end
+    if not queued or not hand_over(name, lock, claim) then
+      if queued then
+        forget(name, claim)
+      end
+      if not grant(lock, claim, ARGV[5], ttl, ttl, holder) then
+        return 'T'
+      end
+      write(key, lock)
+      return granted(lock)
+    end
+    changed = true
+  end
+  local reply
+  if may_wait then
+    local ahead = enqueue(name, claim, ttl, holder)
+    if lock.queued == '0' then
+      lock.queued, changed = '1', true
+    end
+    local check_in = math.min(lock.ends - now, ttl / 3) + 1000
+    reply = format('Q %d %d %d %d %s', now, ahead, check_in, lock.since, lock.holder)
+  else
+    reply = format('B %d %s', lock.since, lock.holder)
+  end
+  if changed then
+    write(key, lock)
+  end
+  return reply
+end
+
+local replies = {}
+for i = 2, #KEYS do
+  local at = 4 * i - 2
+  replies[i - 1] = step(KEYS[i], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', ARGV[at + 3])
+end
+return replies

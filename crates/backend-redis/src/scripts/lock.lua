@@ -1,0 +1,120 @@
+-- A lock's record and its queue.
+-- How long a lock that was handed over waits for its new holder to confirm that.
+local CONFIRMED_WITHIN = 2000000
+-- How many waiters are looked at in one step at most.
+local LOOKED_AT = 16
+
+local function name_of(key)
+  return string.sub(key, #prefix + 3)
+end
+
+-- A lock that is free has no claim.
+local function read(key)
+  local value = call('GET', key)
+  if not value then
+    return { counter = 0, epoch = '-', queued = '0' }
+  end
+  local counter, written, queued, rest = match(value, '^(%d+) (%x+) (%d)(.*)$')
+  if not counter then
+    error('the record ' .. key .. ' was not written by locks')
+  end
+  local lock = { counter = tonumber(counter), epoch = written, queued = queued }
+  if rest ~= '' then
+    local claim, tokens, ends, ttl, instance, since, holder =
+      match(rest, '^ (%x+) (%d+) (%d+) (%d+) (%x+) (%d+) (.*)$')
+    lock.claim, lock.tokens, lock.ends, lock.ttl = claim, tonumber(tokens), tonumber(ends), tonumber(ttl)
+    lock.instance, lock.since, lock.holder = instance, tonumber(since), holder
+  end
+  return lock
+end
+
+local function write(key, lock)
+  if lock.claim then
+    local value = format(
+      HELD, lock.counter, lock.epoch, lock.queued, lock.claim, lock.tokens, lock.ends, lock.ttl, lock.instance,
+      lock.since, lock.holder
+    )
+    call('SET', key, value, 'PX', format('%d', KEPT + lock.ttl / 1000))
+  elseif lock.counter > 0 then
+    call('SET', key, format('%d %s %s', lock.counter, lock.epoch, lock.queued), 'PX', KEPT)
+  end
+end
+
+-- Writes tokens and holder into the record. False once the tokens are used up.
+local function grant(lock, claim, instance, ttl, life, holder)
+  local first, tokens = next_tokens(lock.counter, lock.epoch)
+  if not first then
+    return false
+  end
+  lock.counter, lock.epoch, lock.first, lock.tokens = first + tokens - 1, epoch, first, tokens
+  lock.claim, lock.instance, lock.holder, lock.since = claim, instance, holder, now
+  lock.ttl, lock.ends = ttl, now + life
+  return true
+end
+
+-- Whether this very grant holds the lock, tokens included: a claim that expired unseen may have been granted again.
+local function is_held_by(lock, claim, last, tokens)
+  return lock.claim == claim and lock.counter == tonumber(last) and lock.tokens == tonumber(tokens)
+end
+
+local function tell(instance, message)
+  return call('PUBLISH', prefix .. 'e:' .. instance, message)
+end
+
+local function forget(name, claim)
+  call('ZREM', prefix .. 'q:' .. name, claim)
+  call('HDEL', prefix .. 'w:' .. name, claim)
+end
+
+-- Gives a free lock to the first waiter that is alive and listens. A waiter that is alive and does not listen keeps its place: it asks when
+-- it is back. Stops at `me`, who asks now. True if somebody was granted.
+local function hand_over(name, lock, me)
+  local q, w = prefix .. 'q:' .. name, prefix .. 'w:' .. name
+  local claims = call('ZRANGE', q, 0, LOOKED_AT - 1)
+  if #claims == 0 then
+    lock.queued = '0'
+  end
+  for _, claim in ipairs(claims) do
+    if claim == me then
+      return false
+    end
+    local gone_at, ttl, instance, holder = match(call('HGET', w, claim) or '', '^(%d+) (%d+) (%x+) (.*)$')
+    if not gone_at or tonumber(gone_at) <= now then
+      forget(name, claim)
+    else
+      local counter, written = lock.counter, lock.epoch
+      ttl = tonumber(ttl)
+      local life = math.min(ttl, CONFIRMED_WITHIN)
+      if not grant(lock, claim, instance, ttl, life, holder) then
+        return false
+      end
+      if tell(instance, format('g %s %d %d %d %d', claim, lock.first, lock.tokens, life, now)) > 0 then
+        forget(name, claim)
+        return true
+      end
+      lock.counter, lock.epoch, lock.claim = counter, written, nil
+    end
+  end
+  return false
+end
+
+-- Frees the lock if its holder's time has passed, and says so unless it is `me`, who asks now. True if it was freed.
+local function reap(name, lock, me)
+  if not lock.claim or lock.ends > now then
+    return false
+  end
+  if lock.claim ~= me then
+    tell(lock.instance, 'l ' .. lock.claim .. ' ' .. name)
+  end
+  lock.claim = nil
+  return true
+end
+
+-- Takes the lock from its holder.
+local function set_free(key, lock)
+  lock.claim = nil
+  if lock.queued == '1' and not in_grace then
+    hand_over(name_of(key), lock)
+  end
+  write(key, lock)
+end
