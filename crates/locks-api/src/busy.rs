@@ -46,7 +46,7 @@ impl fmt::Display for Busy {
             Self::Grace { remaining } => write!(
                 f,
                 "in the grace period after a restart of the store, {:.1} s to go \
-                 (a store that is known to be new can be set up without it: `locks setup`)",
+                 (a store that is known to be new can be set up without it: `locks setup URL`)",
                 remaining.as_secs_f64()
             ),
             Self::NotDue { remaining } => write!(f, "not due for another {:.1} s", remaining.as_secs_f64()),

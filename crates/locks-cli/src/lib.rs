@@ -10,18 +10,21 @@ pub mod exit;
 mod options;
 mod reactor;
 mod signals;
+mod store;
+mod toolbox;
 mod trouble;
 mod unwinder;
 mod words;
 mod wrapper;
 
+use std::panic::UnwindSafe;
 use std::process::ExitCode;
 
 use crate::options::{Options, Request};
-use crate::trouble::Cause;
+use crate::trouble::{Cause, Trouble};
 use crate::words::Words;
 
-/// Which of the two commands runs.
+/// Which of the two commands that run another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tool {
@@ -43,31 +46,46 @@ impl Tool {
 
 /// Does what the process's arguments ask for and returns its exit code, see [`exit`].
 pub fn main(tool: Tool) -> ExitCode {
-    std::panic::set_hook(Box::new(move |panic| Words::new(tool).error(&format!("this is a bug: {panic}"))));
-    let code = std::panic::catch_unwind(|| match options::parse(tool, std::env::args_os()) {
+    guarded(tool.name(), || match options::parse(tool, std::env::args_os()) {
         Ok(Request::Run(options)) => run(tool, &options),
         Ok(Request::Print(text)) => words::print(&text),
         Err(complaint) => {
-            Words::new(tool).error(&complaint);
+            Words::new(tool.name()).error(&complaint);
             exit::USAGE
         }
-    });
-    ExitCode::from(code.unwrap_or(exit::BUG))
+    })
+}
+
+/// `locks`: does what the process's arguments ask for and returns its exit code, see [`exit`].
+pub fn toolbox() -> ExitCode {
+    guarded(toolbox::NAME, || toolbox::run(std::env::args_os()))
+}
+
+/// The exit code of `work`, also if it panics.
+fn guarded(program: &'static str, work: impl FnOnce() -> u8 + UnwindSafe) -> ExitCode {
+    std::panic::set_hook(Box::new(move |panic| {
+        Words::new(program).error(&format!("this is a bug: {panic}"));
+    }));
+    ExitCode::from(std::panic::catch_unwind(work).unwrap_or(exit::BUG))
 }
 
 fn run(tool: Tool, options: &Options) -> u8 {
-    let words = Words::new(tool).with_loudness(options.loudness);
-    let trouble = match wrapper::run(options, &words) {
-        Ok(code) => return code,
-        Err(trouble) => trouble,
-    };
+    let words = Words::new(tool.name()).with_loudness(options.loudness);
+    match wrapper::run(options, &words) {
+        Ok(code) => code,
+        Err(trouble) => conclude(&trouble, options.conflict_exit_code, &words),
+    }
+}
+
+/// Says what the trouble is and returns its exit code.
+fn conclude(trouble: &Trouble, conflict_exit_code: u8, words: &Words) -> u8 {
     match trouble.cause {
         Cause::Busy => {
             words.remark(&trouble.message);
-            options.conflict_exit_code
+            conflict_exit_code
         }
         Cause::Signal(signal) => {
-            words.step(|| trouble.message);
+            words.step(|| trouble.message.clone());
             exit::signal(signal as i32)
         }
         Cause::Failure(code) => {

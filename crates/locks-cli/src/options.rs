@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `lock-abort` and `lock-block`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,14 +6,9 @@ use std::time::Duration;
 use lexopt::Arg::{Long, Short, Value};
 use locks::LockName;
 
+use crate::store::Store;
 use crate::words::Loudness;
 use crate::{Tool, command_name, exit};
-
-/// Where the URL comes from when the command line gives none.
-const URL_VARIABLE: &str = "LOCKS_URL";
-
-/// The store when nothing names one: a directory of the effective user on this machine.
-const DEFAULT_URL: &str = "file:";
 
 /// What the command line asks for, checked.
 #[derive(Debug)]
@@ -28,14 +23,6 @@ pub(crate) struct Options {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// Where the lock is kept.
-#[derive(Debug)]
-pub(crate) struct Store {
-    pub(crate) url: String,
-    /// Where the URL comes from, for complaints about it.
-    pub(crate) source: &'static str,
-}
-
 /// How long to wait for the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -48,8 +35,18 @@ impl Patience {
     /// What is left of it after `spent`.
     pub(crate) fn less(self, spent: Duration) -> Self {
         match self {
-            Self::AtMost(limit) => Self::AtMost(limit.saturating_sub(spent)),
+            Self::AtMost(limit) if limit <= spent => Self::TryOnce,
+            Self::AtMost(limit) => Self::AtMost(limit - spent),
             Self::TryOnce | Self::Forever => self,
+        }
+    }
+
+    /// How long that is, and `most` if it is longer.
+    pub(crate) fn at_most(self, most: Duration) -> Duration {
+        match self {
+            Self::TryOnce => Duration::ZERO,
+            Self::AtMost(limit) => limit.min(most),
+            Self::Forever => most,
         }
     }
 }
@@ -191,7 +188,7 @@ fn check(tool: Tool, given: Given) -> Result<Options, String> {
         None => command_name::of(&given.command),
     };
     Ok(Options {
-        store: store(given.url)?,
+        store: Store::of_command(given.url)?,
         name: LockName::new(name).map_err(|error| format!("--name: {error}"))?,
         patience,
         ttl,
@@ -202,24 +199,12 @@ fn check(tool: Tool, given: Given) -> Result<Options, String> {
     })
 }
 
-/// The flag, else the environment (an empty variable counts as none), else the default.
-fn store(flag: Option<OsString>) -> Result<Store, String> {
-    let variable = || std::env::var_os(URL_VARIABLE).filter(|url| !url.is_empty());
-    let (source, url) = match (flag, variable()) {
-        (Some(url), _) => ("--url", url),
-        (None, Some(url)) => (URL_VARIABLE, url),
-        (None, None) => return Ok(Store { url: DEFAULT_URL.to_owned(), source: "the default URL" }),
-    };
-    let url = text(source, url)?;
-    match url.split_once(':') {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("memory") => Err(format!(
-            "{source}: memory: holds inside one process and every command is a process of its own; use file:"
-        )),
-        _ => Ok(Store { url, source }),
-    }
-}
-
-fn text(what: &str, value: OsString) -> Result<String, String> {
+/// The value as text.
+///
+/// # Errors
+///
+/// What is wrong, if it is no UTF-8.
+pub(crate) fn text(what: &str, value: OsString) -> Result<String, String> {
     value.into_string().map_err(|value| format!("{what}: {value:?} is not UTF-8"))
 }
 

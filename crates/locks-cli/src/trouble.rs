@@ -23,7 +23,7 @@ pub(crate) struct Trouble {
 pub(crate) enum Cause {
     /// The lock is taken, or was not had in time.
     Busy,
-    /// A signal came before the command was started.
+    /// A signal came first.
     Signal(Signal),
     /// All the rest, with its exit code.
     Failure(u8),
@@ -111,7 +111,11 @@ pub(crate) fn chain(error: &Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        write!(line, ": {error}").ok();
+        let text = error.to_string();
+        // Some repeat what caused them.
+        if !line.contains(&text) {
+            write!(line, ": {text}").ok();
+        }
         cause = error.source();
     }
     line

@@ -1,8 +1,8 @@
-//! What the wrapper says for itself: whole lines on stderr, each in one write. Nobody listening is no trouble.
+//! What the programs say for themselves: whole lines on stderr, each in one write. Nobody listening is no trouble.
 
 use std::io::{IsTerminal, Write};
 
-use crate::{Tool, exit};
+use crate::exit;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,16 +16,17 @@ pub(crate) enum Loudness {
     Verbose,
 }
 
-/// The wrapper's voice.
+/// A program's voice.
 #[derive(Debug)]
 pub(crate) struct Words {
-    tool: Tool,
+    /// Whose it is: every line begins with it.
+    program: &'static str,
     loudness: Loudness,
 }
 
 impl Words {
-    pub(crate) fn new(tool: Tool) -> Self {
-        Self { tool, loudness: Loudness::Normal }
+    pub(crate) fn new(program: &'static str) -> Self {
+        Self { program, loudness: Loudness::Normal }
     }
 
     pub(crate) fn with_loudness(self, loudness: Loudness) -> Self {
@@ -61,7 +62,7 @@ impl Words {
     }
 
     fn say(&self, line: &str) {
-        let text = format!("{}: {}\n", self.tool.name(), one_line(line));
+        let text = format!("{}: {}\n", self.program, one_line(line));
         std::io::stderr().write_all(text.as_bytes()).ok();
     }
 }
@@ -76,7 +77,7 @@ pub(crate) fn print(text: &str) -> u8 {
 }
 
 /// The text without line breaks and other control characters, which names and arguments may hold.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }

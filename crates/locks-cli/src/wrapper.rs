@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use locks::{ErrorKind, Lock, LockGuard, Locks};
+use locks::{Error, ErrorKind, Lock, LockGuard, Locks};
 
 use crate::child::{self, Running};
 use crate::command_name;
@@ -19,15 +19,72 @@ use crate::words::Words;
 /// Whatever kept the command from running under the lock to its end.
 pub(crate) fn run(options: &Options, words: &Words) -> Result<u8, Trouble> {
     let reactor = Reactor::new().map_err(|error| Trouble::no_reactor(&error))?;
-    let locks = reactor
-        .run_unless_signalled(locks::connect(&options.store.url))
-        .map_err(Trouble::signal)?
-        .map_err(|error| Trouble::connect(options.store.source, &error))?;
-    let guard = acquire(&lock(&locks, options), options, &reactor, words)?;
+    let (locks, guard) = acquire(options, &reactor, words)?;
     words.step(|| format!("acquired {:?}, fencing token {}", guard.name(), guard.fencing_token()));
     let outcome = run_command(&locks, &guard, options, &reactor);
     // Only now: the command is gone, or was never started.
     release(guard, outcome, &reactor, words)
+}
+
+/// How long a store may be out of reach for somebody who wants to hear at once.
+const IMPATIENT: Duration = Duration::from_secs(5);
+
+/// And for somebody who waits anyway.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// Waits as long as the options allow, or until a signal comes. Says what is in the way if somebody wants to hear it.
+fn acquire(options: &Options, reactor: &Reactor, words: &Words) -> Result<(Locks, LockGuard), Trouble> {
+    let begun = Instant::now();
+    let mut patience = options.patience;
+    if patience != Patience::TryOnce && words.narrates_waiting() {
+        let locks = open(options, patience.at_most(IMPATIENT), reactor)?;
+        let obstacle = match attempt(&locks, Patience::TryOnce, options, reactor)? {
+            Ok(guard) => return Ok((locks, guard)),
+            Err(error) => error,
+        };
+        patience = patience.less(begun.elapsed());
+        let line = match obstacle.kind() {
+            ErrorKind::Timeout => format!("waiting: {}", trouble::obstacle(&options.name, obstacle.busy())),
+            ErrorKind::Unavailable if patience != Patience::TryOnce => {
+                format!("still trying: {}", trouble::chain(&obstacle))
+            }
+            _ => return Err(given_up(options, &obstacle)),
+        };
+        words.remark(&line);
+    }
+    let limit = if patience == Patience::TryOnce { IMPATIENT } else { PATIENT };
+    let locks = open(options, limit, reactor)?;
+    match attempt(&locks, patience, options, reactor)? {
+        Ok(guard) => Ok((locks, guard)),
+        Err(error) => Err(given_up(options, &error)),
+    }
+}
+
+/// The store, which may be out of reach for so long before that is an error.
+fn open(options: &Options, store_timeout: Duration, reactor: &Reactor) -> Result<Locks, Trouble> {
+    let builder = reactor
+        .run_unless_signalled(locks::builder(&options.store.url))
+        .map_err(Trouble::signal)?
+        .map_err(|error| Trouble::connect(options.store.source, &error))?;
+    Ok(builder.store_timeout(store_timeout).build())
+}
+
+/// Asks for the lock once, however long that takes. A signal ends it.
+fn attempt(
+    locks: &Locks,
+    patience: Patience,
+    options: &Options,
+    reactor: &Reactor,
+) -> Result<locks::Result<LockGuard>, Trouble> {
+    let lock = lock(locks, options);
+    let asking = async {
+        match patience {
+            Patience::TryOnce => lock.acquire_timeout(Duration::ZERO).await,
+            Patience::AtMost(limit) => lock.acquire_timeout(limit).await,
+            Patience::Forever => lock.acquire().await,
+        }
+    };
+    reactor.run_unless_signalled(asking).map_err(Trouble::signal)
 }
 
 fn lock(locks: &Locks, options: &Options) -> Lock {
@@ -38,36 +95,12 @@ fn lock(locks: &Locks, options: &Options) -> Lock {
     }
 }
 
-/// Waits as long as the options allow, or until a signal comes. Says who is in the way if somebody wants to hear it.
-fn acquire(lock: &Lock, options: &Options, reactor: &Reactor, words: &Words) -> Result<LockGuard, Trouble> {
-    let begun = Instant::now();
-    let attempt = |patience| reactor.run_unless_signalled(attempt(lock, patience)).map_err(Trouble::signal);
+fn given_up(options: &Options, error: &Error) -> Trouble {
     let limit = match options.patience {
         Patience::AtMost(limit) => Some(limit),
         Patience::TryOnce | Patience::Forever => None,
     };
-    let mut outcome = None;
-    if options.patience != Patience::TryOnce && words.narrates_waiting() {
-        match attempt(Patience::TryOnce)? {
-            Err(error) if error.kind() == ErrorKind::Timeout => {
-                words.remark(&format!("waiting: {}", trouble::obstacle(&options.name, error.busy())));
-            }
-            decided => outcome = Some(decided),
-        }
-    }
-    let outcome = match outcome {
-        Some(decided) => decided,
-        None => attempt(options.patience.less(begun.elapsed()))?,
-    };
-    outcome.map_err(|error| Trouble::acquire(&options.name, limit, &error))
-}
-
-async fn attempt(lock: &Lock, patience: Patience) -> locks::Result<LockGuard> {
-    match patience {
-        Patience::TryOnce => lock.acquire_timeout(Duration::ZERO).await,
-        Patience::AtMost(limit) => lock.acquire_timeout(limit).await,
-        Patience::Forever => lock.acquire().await,
-    }
+    Trouble::acquire(&options.name, limit, error)
 }
 
 fn run_command(
@@ -146,8 +179,8 @@ mod tests {
         let store = EmulatedStore::new(Emulation::default());
         let locks = Locks::new(store.connect().0);
         let reactor = Reactor::new().unwrap();
-        let words = Words::new(Tool::Block);
-        let guard = acquire(&lock(&locks, &options), &options, &reactor, &words).unwrap();
+        let words = Words::new(Tool::Block.name());
+        let guard = attempt(&locks, options.patience, &options, &reactor).unwrap().unwrap();
         store.revoke("n");
         let outcome = run_command(&locks, &guard, &options, &reactor);
         let trouble = release(guard, outcome, &reactor, &words).unwrap_err();

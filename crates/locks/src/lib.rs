@@ -4,10 +4,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connect;
+mod scheme;
+mod set_up;
 
-pub use connect::connect;
+pub use connect::{builder, connect};
 #[doc(inline)]
 pub use locks_api::*;
+pub use set_up::{SetUp, set_up};
 
 /// Locks between the processes of one machine: `file:`, `file:/a/directory`.
 #[cfg(feature = "file")]
@@ -21,4 +24,11 @@ pub mod file {
 pub mod memory {
     #[doc(inline)]
     pub use locks_backend_memory::*;
+}
+
+/// Locks between all machines that reach a Redis or Valkey server: `redis://host`, `rediss://host`, `redis+unix:/path`.
+#[cfg(feature = "redis")]
+pub mod redis {
+    #[doc(inline)]
+    pub use locks_backend_redis::*;
 }

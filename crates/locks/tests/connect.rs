@@ -1,11 +1,16 @@
 //! URLs and features. Every case holds for every subset of features: run with `--no-default-features` and `--all-features` too.
 
+use std::fmt::Debug;
+
 use locks::{ErrorKind, Result};
+
+/// How the schemes are listed.
+const ALL: &str = "file:, memory:, redis:, rediss:, redis+unix:";
 
 /// The message of the complaint about `url`.
 #[track_caller]
-fn refused(outcome: Result<locks::Locks>) -> String {
-    let Err(error) = outcome else { panic!("it connected") };
+fn refused<T: Debug>(outcome: Result<T>) -> String {
+    let Err(error) = outcome else { panic!("it is accepted: {outcome:?}") };
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let message = error.to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
@@ -17,7 +22,7 @@ async fn an_unknown_scheme_is_refused_and_the_known_ones_are_named() {
     for url in ["redish:x", "REDISH://user:secret@host", "foo:", "x+y-z.1:"] {
         let message = refused(locks::connect(url).await);
         let scheme = url.split(':').next().unwrap().to_lowercase();
-        assert!(message.contains(&format!("{scheme:?}")) && message.contains("file:, memory:"), "{message}");
+        assert!(message.contains(&format!("{scheme:?}")) && message.contains(ALL), "{message}");
         assert!(!message.contains("secret"), "{message}");
     }
 }
@@ -38,7 +43,7 @@ async fn what_has_no_scheme_is_refused() {
         assert!(message.contains("no scheme") && !message.contains("secret"), "{message}");
     }
     assert!(refused(locks::connect("/var/lock").await).contains("file:/a/directory"));
-    assert!(refused(locks::connect("nonsense").await).contains("file:, memory:"));
+    assert!(refused(locks::connect("nonsense").await).contains(ALL));
 }
 
 #[cfg(not(feature = "file"))]
@@ -59,6 +64,30 @@ async fn memory_is_off_and_the_message_says_how_to_add_it() {
         "{message}"
     );
     assert!(!message.contains("locks-cli"), "the commands have no such feature: {message}");
+}
+
+#[cfg(not(feature = "redis"))]
+#[tokio::test]
+async fn redis_is_off_and_the_message_says_how_to_add_it() {
+    for url in ["redis://user:secret@h", "Redis+Unix:/run/redis.sock?pass=secret"] {
+        for message in [refused(locks::connect(url).await), refused(locks::set_up(url).await)] {
+            assert!(message.contains("the Cargo feature \"redis\""), "{message}");
+            assert!(message.contains("cargo add locks --features redis`"), "{message}");
+            assert!(message.contains("cargo install locks-cli --features redis`"), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+}
+
+#[cfg(not(feature = "redis-rustls"))]
+#[tokio::test]
+async fn tls_is_off_and_the_message_says_how_to_add_it() {
+    let url = "rediss://user:secret@h";
+    for message in [refused(locks::connect(url).await), refused(locks::set_up(url).await)] {
+        assert!(message.contains("\"rediss\" needs the Cargo feature \"redis-rustls\""), "{message}");
+        assert!(message.contains("cargo add locks --features redis-rustls"), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
 }
 
 #[cfg(feature = "file")]
@@ -87,4 +116,61 @@ async fn memory_is_private() {
     assert!(other.lock("n").try_acquire().await.unwrap().is_some());
     guard.release().await.unwrap();
     assert!(refused(locks::connect("memory:name").await).contains("no name"));
+}
+
+/// No server is needed to tell that a URL makes no sense, nor to make a `Locks`.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn redis_urls_are_checked_before_any_server_is_asked() {
+    for url in
+        ["redis://127.0.0.1:1", "REDIS://h?namespace=app&max_ttl=1m", "redis+unix:/nowhere?pass=secret"]
+    {
+        let locks = locks::connect(url).await.unwrap();
+        assert_eq!(locks.guarantees().backend, "redis");
+    }
+    let wrong =
+        [("redis:", "host"), ("redis://h?ttl=1s", "\"ttl\""), ("redis://:secret@h?max_ttl=x", "max_ttl")];
+    for (url, word) in wrong {
+        for message in [refused(locks::connect(url).await), refused(locks::set_up(url).await)] {
+            assert!(message.contains(word) && !message.contains("secret"), "{message}");
+        }
+    }
+}
+
+#[cfg(feature = "redis-rustls")]
+#[tokio::test]
+async fn redis_over_tls_is_a_scheme() {
+    assert_eq!(locks::connect("rediss://h").await.unwrap().guarantees().backend, "redis");
+}
+
+/// On a runtime without I/O and timers: it is done on a thread of the library.
+#[cfg(feature = "redis")]
+#[test]
+fn a_store_that_is_not_there_cant_be_set_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(locks::set_up("redis://:secret@127.0.0.1:1")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_cant_be_opened_cant_be_set_up() {
+    assert!(refused(locks::set_up("redish://user:secret@h").await).contains(ALL));
+    assert!(refused(locks::set_up("/var/lock").await).contains("file:/a/directory"));
+}
+
+#[cfg(feature = "file")]
+#[tokio::test]
+async fn a_directory_needs_no_set_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", dir.path().display());
+    assert_eq!(locks::set_up(&url).await.unwrap(), locks::SetUp::NotNeeded);
+    assert!(refused(locks::set_up("file:relative").await).contains("relative"));
+}
+
+#[cfg(feature = "memory")]
+#[tokio::test]
+async fn memory_needs_no_set_up() {
+    assert_eq!(locks::set_up("memory:").await.unwrap(), locks::SetUp::NotNeeded);
+    assert!(refused(locks::set_up("memory:name").await).contains("no name"));
 }

@@ -382,8 +382,15 @@ impl Core {
         };
         self.outbox.acquire.push(claim.clone());
         let timer = self.reply_timer(key, claim.ttl, now);
-        self.entries[key].phase =
-            Phase::Claiming(Pending { claim, timer, trouble: None, hinted: false, sent: 1, answered: 0 });
+        self.entries[key].phase = Phase::Claiming(Pending {
+            claim,
+            timer,
+            trouble: None,
+            why: None,
+            hinted: false,
+            sent: 1,
+            answered: 0,
+        });
     }
 
     /// Sends the same claim again.

@@ -9,6 +9,7 @@ use super::ticket::TicketKey;
 use super::timers::TimerKey;
 use crate::busy::Busy;
 use crate::clock::Boottime;
+use crate::error::Error;
 use crate::name::LockName;
 use crate::spi::{Claim, ClaimId, Grant};
 
@@ -59,6 +60,8 @@ pub(crate) struct Pending {
     pub(crate) timer: Option<TimerKey>,
     /// Since when the store has not answered.
     pub(crate) trouble: Option<Boottime>,
+    /// What came last instead of an answer, if anything came.
+    pub(crate) why: Option<Error>,
     /// Whether the store hinted at the lock before it answered: then the answer is old.
     pub(crate) hinted: bool,
     /// How often it was sent.

@@ -40,6 +40,7 @@ impl Core {
             pending.answered += 1;
             if !matches!(&reply, Err(error) if error.kind() == ErrorKind::Unavailable) {
                 pending.trouble = None;
+                pending.why = None;
             }
         }
         if matches!(self.entries[key].phase, Phase::Cancelling(_)) {
@@ -179,7 +180,8 @@ impl Core {
                 if pending.answered < pending.sent {
                     pending.trouble.get_or_insert(now);
                 }
-                if !self.check_trouble(key, &error(), now) {
+                let error = pending.why.clone().unwrap_or_else(error);
+                if !self.check_trouble(key, &error, now) {
                     self.claim_again(key, now);
                 }
             }
@@ -260,6 +262,7 @@ impl Core {
     fn unanswered(&mut self, key: EntryKey, error: &Error, now: Boottime) {
         if let Phase::Claiming(pending) | Phase::Queued(pending) = &mut self.entries[key].phase {
             pending.trouble.get_or_insert(now);
+            pending.why = Some(error.clone());
             let pause = backoff(pending.sent.min(6)).mul_f64(0.5 + self.random.f64() / 2.0);
             let old = pending.timer.take();
             self.timers.clear(old);

@@ -50,9 +50,9 @@ impl Core {
         ticket.timer = None;
         let Some(entry) = ticket.entry.filter(|_| ticket.is_waiting()) else { return };
         let error = match &self.entries[entry].phase {
-            Phase::Claiming(Pending { trouble: Some(_), .. }) => {
+            Phase::Claiming(Pending { trouble: Some(_), why, .. }) => why.clone().unwrap_or_else(|| {
                 Error::new(ErrorKind::Unavailable, "the store did not answer in the given time")
-            }
+            }),
             _ => Error::new(ErrorKind::Timeout, "not acquired in the given time").with_busy(
                 self.entries[entry]
                     .seen

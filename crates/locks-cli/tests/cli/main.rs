@@ -1,4 +1,4 @@
-//! The two commands from the outside: real binaries, real processes, real signals, real files.
+//! The programs from the outside: real binaries, real processes, real signals, real files.
 #![cfg_attr(
     feature = "file",
     expect(clippy::unwrap_used, reason = "tests; clippy knows only the functions that are marked as such")
@@ -10,9 +10,13 @@ mod contract;
 mod exclusion;
 #[cfg(not(feature = "file"))]
 mod feature_off;
+#[cfg(all(feature = "file", feature = "redis"))]
+mod redis;
 #[cfg(feature = "file")]
 mod signals;
 #[cfg(feature = "file")]
 mod support;
+#[cfg(feature = "file")]
+mod toolbox;
 #[cfg(feature = "file")]
 mod trouble;

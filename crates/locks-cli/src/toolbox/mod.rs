@@ -1,0 +1,97 @@
+//! `locks`: what looks after stores. One command a module.
+
+mod setup;
+
+use std::ffi::OsString;
+
+use lexopt::Arg::{Long, Short, Value};
+
+use crate::trouble::Trouble;
+use crate::words::{self, Words};
+use crate::{conclude, exit};
+
+pub(crate) const NAME: &str = "locks";
+
+/// One of the commands of `locks`.
+struct Command {
+    name: &'static str,
+    /// What it does, in one line of the help.
+    about: &'static str,
+    /// Understands the rest of the command line and does what it asks for: the exit code, or else why not.
+    run: fn(lexopt::Parser) -> Result<u8, Complaint>,
+}
+
+const COMMANDS: [Command; 1] = [Command { name: "setup", about: setup::ABOUT, run: setup::run }];
+
+/// Why there is no exit code of success.
+enum Complaint {
+    /// The command line makes no sense, for this reason.
+    Usage(String),
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Complaint {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+/// Does what `arguments` ask for, the first of which is the program's own name, and returns the exit code.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let words = Words::new(NAME);
+    match choose(lexopt::Parser::from_iter(arguments)) {
+        Ok(code) => code,
+        Err(Complaint::Usage(complaint)) => {
+            words.error(&complaint);
+            exit::USAGE
+        }
+        Err(Complaint::Trouble(trouble)) => conclude(&trouble, exit::BUSY, &words),
+    }
+}
+
+fn choose(mut parser: lexopt::Parser) -> Result<u8, Complaint> {
+    match next(&mut parser)? {
+        Some(Long("help") | Short('h')) => Ok(words::print(&help())),
+        Some(Long("version") | Short('V')) => {
+            Ok(words::print(&format!("{NAME} {}\n", env!("CARGO_PKG_VERSION"))))
+        }
+        Some(Value(name)) => match COMMANDS.iter().find(|command| name == command.name) {
+            Some(command) => (command.run)(parser),
+            None => Err(Complaint::Usage(format!("there is no command {name:?}; see {NAME} --help"))),
+        },
+        Some(unknown) => Err(misunderstood(unknown.unexpected())),
+        None => Err(Complaint::Usage(format!("no command given; see {NAME} --help"))),
+    }
+}
+
+/// The next argument.
+fn next(parser: &mut lexopt::Parser) -> Result<Option<lexopt::Arg<'_>>, Complaint> {
+    parser.next().map_err(misunderstood)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn misunderstood(error: lexopt::Error) -> Complaint {
+    Complaint::Usage(format!("{error}; see {NAME} --help"))
+}
+
+fn help() -> String {
+    let mut commands = String::new();
+    for Command { name, about, .. } in COMMANDS {
+        commands += &format!("  {name:<10}{about}\n");
+    }
+    format!(
+        "\
+Looks after the stores that keep locks.
+
+Usage: {NAME} COMMAND [ARG]...
+
+Commands:
+{commands}
+Options:
+  -h, --help     Print this, or the help of a command that stands before it
+  -V, --version  Print the version
+
+Exit codes: 0 done; 64 usage; 69 the store can't be used; 70 a bug; 128 + n if signal n ended it.
+"
+    )
+}

@@ -1,0 +1,78 @@
+//! What an operator does once with a store that is new.
+
+use locks_api::Result;
+
+use crate::scheme;
+
+/// What [`set_up`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetUp {
+    /// The store grants locks from now on. A grace that ran was ended.
+    Ready,
+    /// A store of this kind is ready by itself. It can be opened, and nothing was done to it.
+    NotNeeded,
+}
+
+/// Makes the store that `url` names ready, as `locks setup URL` does. Only for a store that is known to be new.
+///
+/// A server that knows nothing may be one that has forgotten everything, so the first lock on it waits for as long as a forgotten lock could
+/// last. This ends that wait. Whoever calls it says that nobody relies on a lock of that store: called on one that just came
+/// back from a crash, it can give a lock a second holder.
+///
+/// Takes a few seconds at most, also if the store can't be reached. Any executor will do.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) as from [`connect`](crate::connect), and if the store was set up with other options.
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it can't be reached,
+/// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) if it refuses us,
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if locks can't rely on it.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, it may happen all the same.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main] async fn main() -> locks::Result<()> {
+/// # #[cfg(feature = "memory")]
+/// assert_eq!(locks::set_up("memory:").await?, locks::SetUp::NotNeeded);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn set_up(url: &str) -> Result<SetUp> {
+    match scheme::of(url)?.as_str() {
+        #[cfg(feature = "file")]
+        "file" => locks_backend_file::FileBackend::from_url(url).map(|_| SetUp::NotNeeded),
+        #[cfg(feature = "memory")]
+        "memory" => locks_backend_memory::MemoryBackend::from_url(url).map(|_| SetUp::NotNeeded),
+        #[cfg(feature = "redis")]
+        "redis" | "redis+unix" => set_up_redis(url.to_owned()).await,
+        #[cfg(feature = "redis-rustls")]
+        "rediss" => set_up_redis(url.to_owned()).await,
+        other => Err(scheme::refused(other)),
+    }
+}
+
+/// On a thread and a runtime of its own, as all that goes over a network.
+#[cfg(feature = "redis")]
+async fn set_up_redis(url: String) -> Result<SetUp> {
+    use locks_api::{Error, ErrorKind};
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
+    let no_thread = |error: std::io::Error| {
+        Error::new(ErrorKind::StoreFull, "the library's thread can't be started").with_source(error)
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        // Whoever asked may have gone.
+        drop(answer.send(runtime.block_on(locks_backend_redis::set_up(&url))));
+    };
+    std::thread::Builder::new().name("locks".to_owned()).spawn(work).map_err(no_thread)?;
+    let gone = |_| Err(Error::new(ErrorKind::Backend, "the library's thread ended without an answer"));
+    answered.await.unwrap_or_else(gone).map(|()| SetUp::Ready)
+}
