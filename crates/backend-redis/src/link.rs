@@ -23,12 +23,15 @@ use crate::server::{Incarnation, Info, SECTIONS};
 /// How long it may take to connect, on a line on which a single answer takes longer than a step may.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// After so long without an answer the server is looked at again: it may have been demoted and promoted, with older data, under a
+/// After so long without an answer the server is asked again who it is: it may have been demoted and promoted, with older data, under a
 /// connection that lives on.
 const SILENT_FOR: Duration = Duration::from_secs(1);
 
-/// And after so long in any case: its settings may have been changed.
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
+/// After so long its settings are looked at again, which is a longer answer.
+const SETTINGS_HOLD_FOR: Duration = Duration::from_secs(15);
+
+/// With their last token, so that the next grant has a block of them; a lock that is not known goes on at the clock.
+const IDLE_LOCKS_ARE_KEPT_FOR: Duration = Duration::from_secs(3600);
 
 /// Where the server is and how it is reached.
 #[derive(Debug)]
@@ -68,23 +71,8 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 struct State {
     incarnation: Incarnation,
-    epoch: Arc<Epoch>,
-}
-
-/// The epoch record, and what the scripts want of it.
-#[derive(Debug, Default)]
-struct Epoch {
-    record: String,
-    id: String,
-    no_grants_before: String,
-}
-
-impl Epoch {
-    fn parse(record: &str) -> Option<Self> {
-        let mut words = record.split(' ');
-        let (id, no_grants_before) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Self { record: record.to_owned(), id, no_grants_before })
-    }
+    /// The epoch record.
+    epoch: Arc<str>,
 }
 
 /// How a new epoch begins.
@@ -99,10 +87,11 @@ pub(crate) enum Beginning {
 impl Link {
     pub(crate) fn new(client: Client, options: RedisOptions, listener: Arc<Listener>) -> Self {
         let prefix = format!("{{{}}}:1:", options.namespace);
+        let kept = options.max_ttl + IDLE_LOCKS_ARE_KEPT_FOR;
         Self {
             client,
             options,
-            scripts: Scripts::new(str::to_owned),
+            scripts: Scripts::new(kept, str::to_owned),
             prefix,
             listener,
             session: Mutex::default(),
@@ -111,7 +100,7 @@ impl Link {
     }
 
     pub(crate) fn edit_scripts(&mut self, edit: impl Fn(&str) -> String) {
-        self.scripts = Scripts::new(edit);
+        self.scripts = Scripts::new(self.options.max_ttl + IDLE_LOCKS_ARE_KEPT_FOR, edit);
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -220,9 +209,14 @@ impl Link {
 
     /// Asks the server again who and how it is now. `None` if the connection is of no more use.
     async fn look_again(&self, session: Arc<Session>) -> Result<Option<Arc<Session>>> {
-        let mut info = cmd("INFO");
-        info.arg(&SECTIONS);
         let now = Boottime::now();
+        let settings_too = session.settings_are_old(now);
+        let mut info = cmd("INFO");
+        if settings_too {
+            info.arg(&SECTIONS);
+        } else {
+            info.arg("replication");
+        }
         let answer = match session.within(CONNECTED_WITHIN / 2, session.ask(&info)).await {
             Ok(answer) => answer,
             Err(error) if error.kind() == ErrorKind::Unavailable => return Ok(None),
@@ -234,8 +228,10 @@ impl Link {
             session.broken.store(true, Ordering::Release);
             return Err(demoted());
         }
-        info.check(self.options.allow_eviction)?;
-        session.looked_at.store(now.as_nanos(), Ordering::Release);
+        if settings_too {
+            info.check(self.options.allow_eviction)?;
+            session.looked_at.store(now.as_nanos(), Ordering::Release);
+        }
         let known = session.state().incarnation.clone();
         let promoted = info.promoted()?;
         if known.promoted != promoted {
@@ -277,7 +273,7 @@ impl Link {
             broken,
             heard_at: AtomicU64::new(Boottime::now().as_nanos()),
             looked_at: AtomicU64::new(Boottime::now().as_nanos()),
-            state: Mutex::new(State { incarnation: incarnation.clone(), epoch: Arc::default() }),
+            state: Mutex::new(State { incarnation: incarnation.clone(), epoch: "-".into() }),
         };
         self.open_epoch(&session, incarnation, Beginning::Cautious, attempts).await?;
         Ok(session)
@@ -316,10 +312,10 @@ impl Link {
         let answer = texts(session.within(CONNECTED_WITHIN / 2, ask).await?)?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["K", record] => {
-                let epoch = Epoch::parse(record).ok_or_else(|| strange(record))?;
-                let known = attempts.epoch.replace(epoch.id.clone());
-                let is_new = known.is_some_and(|known| known != epoch.id);
-                *session.state() = State { incarnation, epoch: Arc::new(epoch) };
+                let id = record.split(' ').next().unwrap_or(record);
+                let known = attempts.epoch.replace(id.to_owned());
+                let is_new = known.is_some_and(|known| known != id);
+                *session.state() = State { incarnation, epoch: record.into() };
                 if is_new {
                     self.listener.reset();
                 }
@@ -346,15 +342,18 @@ impl Session {
     }
 
     fn is_fresh(&self, now: Boottime) -> bool {
-        let since = |instant: &AtomicU64| now.since(Boottime::from_nanos(instant.load(Ordering::Acquire)));
-        since(&self.heard_at) < SILENT_FOR && since(&self.looked_at) < TRUSTED_FOR
+        since(&self.heard_at, now) < SILENT_FOR && !self.settings_are_old(now)
+    }
+
+    fn settings_are_old(&self, now: Boottime) -> bool {
+        since(&self.looked_at, now) >= SETTINGS_HOLD_FOR
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn epoch(&self) -> Arc<Epoch> {
+    fn epoch(&self) -> Arc<str> {
         Arc::clone(&self.state().epoch)
     }
 
@@ -388,6 +387,10 @@ impl Session {
     }
 }
 
+fn since(instant: &AtomicU64, now: Boottime) -> Duration {
+    now.since(Boottime::from_nanos(instant.load(Ordering::Acquire)))
+}
+
 /// What a step asks a script.
 #[derive(Debug, Default)]
 pub(crate) struct Call {
@@ -396,11 +399,10 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn command(&self, verb: &str, script: &str, prefix: &str, epoch: &Epoch) -> Cmd {
+    fn command(&self, verb: &str, script: &str, prefix: &str, epoch: &str) -> Cmd {
         let mut command = cmd(verb);
         command.arg(script).arg(self.keys.len() + 1).arg(format!("{prefix}epoch")).arg(&self.keys);
-        command.arg(prefix).arg(&epoch.record).arg(&epoch.id).arg(&epoch.no_grants_before);
-        command.arg(&self.arguments);
+        command.arg(epoch).arg(&self.arguments);
         command
     }
 }

@@ -26,7 +26,7 @@ fn decode_holder(text: &str) -> Option<Holder> {
     decoded.pid = parts.next()?.and_then(|pid| pid.parse().ok());
     decoded.host = parts.next()?;
     decoded.label = parts.next()?;
-    decoded.since = Some(SystemTime::UNIX_EPOCH + micros(since)?);
+    decoded.since = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.parse().ok()?));
     Some(decoded)
 }
 
@@ -44,11 +44,12 @@ pub(crate) fn attempt(claim: &Claim, reply: &str) -> Result<Attempt> {
     parsed.ok_or_else(|| strange(reply))
 }
 
-/// `"<first token> <number of tokens> <µs to live> <server's time>"`.
+/// `"<last token> <number of tokens> <µs to live>"`, and in a push the server's time.
 pub(crate) fn granted(claim: &Claim, text: &str) -> Option<Grant> {
     let mut words = text.split(' ');
-    let first = FencingToken::new(words.next()?.parse().ok()?)?;
-    let tokens = TokenBlock::new(first, words.next()?.parse().ok()?)?;
+    let (last, len): (u64, u32) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let first = FencingToken::new((last + 1).checked_sub(u64::from(len))?)?;
+    let tokens = TokenBlock::new(first, len)?;
     Some(Grant::new(claim, tokens, Expiry::In(micros(words.next()?)?)))
 }
 
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn large_tokens_stay_exact() {
-        let Attempt::Granted(grant) = attempt(&claim(), "G 9007199254740928 64 15000000 1").unwrap() else {
+        let Attempt::Granted(grant) = attempt(&claim(), "G 9007199254740991 64 15000000").unwrap() else {
             panic!("not granted")
         };
         assert_eq!(grant.tokens.first().get(), (1 << 53) - 64);
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn a_holder_comes_back_as_it_was() {
         let holder = Holder::this_process().with_label("a b\u{1f}c");
-        let text = format!("1700000000000000 {}", encode_holder(&holder));
+        let text = format!("1700000000 {}", encode_holder(&holder));
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(decode_holder(&text), Some(holder.with_since(since)));
         assert_eq!(decode_holder(&format!("0 {}", encode_holder(&Holder::default()))).unwrap().pid, None);
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_and_no_grant() {
-        for reply in ["", "G", "G 0 1 1", "G 1 65 1", "G 1 1", "G 1 1 x", "Q 1", "Q 1 1 x 1", "R x", "Z 1"] {
+        for reply in ["", "G", "G 0 1 1", "G 64 65 1", "G 1 1", "G 1 1 x", "Q 1", "Q 1 1 x 1", "R x", "Z 1"] {
             assert_eq!(attempt(&claim(), reply).unwrap_err().kind(), ErrorKind::Backend, "{reply:?}");
         }
         assert!(renewed("soon").is_err());

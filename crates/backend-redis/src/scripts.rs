@@ -1,5 +1,7 @@
 //! The steps as scripts, which the server runs atomically.
 
+use std::time::Duration;
+
 use redis::Script;
 
 /// The steps of one version of the records.
@@ -13,27 +15,42 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    /// All of them, each as `edit` leaves it.
-    pub(crate) fn new(edit: impl Fn(&str) -> String) -> Self {
-        let step =
-            |flags: &str, parts: &[&str]| Step::new(&edit(&format!("#!lua{flags}\n{}", parts.concat())));
+    /// All of them, each as `edit` leaves it. Records are kept for so long after their last change.
+    pub(crate) fn new(kept: Duration, edit: impl Fn(&str) -> String) -> Self {
+        let step = |flags: &str, parts: &[&str]| {
+            let kept = kept.as_millis();
+            Step::new(&edit(&format!("#!lua{flags}\nlocal KEPT = '{kept}'\n{}", parts.concat())))
+        };
         Self {
             acquire: step(
                 "",
-                &[HEAD, include_str!("scripts/acquire_free.lua"), LOCK, include_str!("scripts/acquire.lua")],
+                &[
+                    TIME,
+                    EPOCH,
+                    include_str!("scripts/acquire_free.lua"),
+                    LOCK,
+                    include_str!("scripts/acquire.lua"),
+                ],
             ),
-            renew: step(FULL, &[HEAD, LOCK, include_str!("scripts/renew.lua")]),
+            renew: step(FULL, &[TIME, EPOCH, LOCK, include_str!("scripts/renew.lua")]),
             release: step(
                 FULL,
-                &[HEAD, include_str!("scripts/release_alone.lua"), LOCK, include_str!("scripts/release.lua")],
+                &[
+                    TIME,
+                    include_str!("scripts/release_alone.lua"),
+                    EPOCH,
+                    LOCK,
+                    include_str!("scripts/release.lua"),
+                ],
             ),
-            cancel: step(FULL, &[HEAD, LOCK, include_str!("scripts/cancel.lua")]),
-            epoch: step("", &[include_str!("scripts/epoch.lua")]),
+            cancel: step(FULL, &[TIME, EPOCH, LOCK, include_str!("scripts/cancel.lua")]),
+            epoch: step("", &[include_str!("scripts/open_epoch.lua")]),
         }
     }
 }
 
-const HEAD: &str = include_str!("scripts/head.lua");
+const TIME: &str = include_str!("scripts/time.lua");
+const EPOCH: &str = include_str!("scripts/epoch_known.lua");
 const LOCK: &str = include_str!("scripts/lock.lua");
 
 /// What is to work on a full server too: it only writes what is there already.

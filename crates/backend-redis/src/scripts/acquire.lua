@@ -11,15 +11,14 @@ local function enqueue(name, claim, ttl, holder)
     call('ZADD', q, format('%d', ticket), claim)
     ahead = call('ZCARD', q) - 1
   end
-  call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[5], holder))
-  local kept = format('%d', KEPT + ttl / 1000)
-  call('PEXPIRE', q, kept)
-  call('PEXPIRE', w, kept)
+  call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[2], holder))
+  call('PEXPIRE', q, KEPT)
+  call('PEXPIRE', w, KEPT)
   return ahead
 end
 
 local function granted(lock)
-  return format('G %d %d %d %d', lock.counter - lock.tokens + 1, lock.tokens, lock.ends - now, now)
+  return format('G %s %s %d', lock.counter, lock.tokens, lock.ends - now)
 end
 
 local function step(key, claim, ttl, may_wait, holder)
@@ -38,13 +37,13 @@ local function step(key, claim, ttl, may_wait, holder)
       if changed then
         write(key, lock)
       end
-      return format('R %d', ARGV[4] - now)
+      return format('R %d', sub(ARGV[1], 18, 33) - now)
     end
     if not queued or not hand_over(name, lock, claim) then
       if queued then
         forget(name, claim)
       end
-      if not grant(lock, claim, ARGV[5], ttl, ttl, holder) then
+      if not grant(lock, claim, ARGV[2], ttl, ttl, holder) then
         return 'T'
       end
       write(key, lock)
@@ -59,9 +58,9 @@ local function step(key, claim, ttl, may_wait, holder)
       lock.queued, changed = '1', true
     end
     local check_in = math.min(lock.ends - now, ttl / 3) + 1000
-    reply = format('Q %d %d %d %d %s', now, ahead, check_in, lock.since, lock.holder)
+    reply = format('Q %d %d %d %s %s', now, ahead, check_in, lock.since, lock.holder)
   else
-    reply = format('B %d %s', lock.since, lock.holder)
+    reply = format('B %s %s', lock.since, lock.holder)
   end
   if changed then
     write(key, lock)
@@ -71,7 +70,7 @@ end
 
 local replies = {}
 for i = 2, #KEYS do
-  local at = 4 * i - 2
+  local at = 4 * i - 5
   replies[i - 1] = step(KEYS[i], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', ARGV[at + 3])
 end
 return replies

@@ -1,4 +1,4 @@
--- ARGV[5] is the instance that asks; then for each lock: claim, ttl, whether it may wait, holder.
+-- ARGV[2] is the instance that asks; then for each lock: claim, ttl, whether it may wait, holder.
 if not known then
   return { 'E' }
 end
@@ -6,16 +6,17 @@ end
 -- One lock, free and without a queue: the common case, without the detour of all that may come otherwise.
 if #KEYS == 2 and not in_grace then
   local counter, written = match(call('GET', KEYS[2]) or '0 - 0', '^(%d+) (%S+) 0$')
-  local first, tokens
+  local last, tokens
   if counter then
-    first, tokens = next_tokens(tonumber(counter), written)
+    last, tokens = next_tokens(tonumber(counter), written)
   end
-  if first then
-    local ttl = tonumber(ARGV[7])
-    local value = format(
-      HELD, first + tokens - 1, epoch, '0', ARGV[6], tokens, now + ttl, ttl, ARGV[5], now, ARGV[9]
+  if last then
+    local ttl = ARGV[4]
+    local ends = format('%d', now + ttl)
+    call(
+      'SET', KEYS[2], last .. ' ' .. epoch .. ' 0 ' .. ARGV[3] .. ' ' .. tokens .. ' ' .. ends .. ' ' .. ttl .. ' ' .. ARGV[2]
+        .. ' ' .. clock[1] .. ' ' .. ARGV[6], 'PX', KEPT
     )
-    call('SET', KEYS[2], value, 'PX', KEPT + math.floor(ttl / 1000))
-    return { format('G %d %d %d %d', first, tokens, ttl, now) }
+    return { 'G ' .. last .. ' ' .. tokens .. ' ' .. ttl }
   end
 end

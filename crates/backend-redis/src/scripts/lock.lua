@@ -4,57 +4,59 @@ local CONFIRMED_WITHIN = 2000000
 -- How many waiters are looked at in one step at most.
 local LOOKED_AT = 16
 
+local prefix = sub(KEYS[1], 1, -6)
+
 local function name_of(key)
-  return string.sub(key, #prefix + 3)
+  return sub(key, #prefix + 3)
 end
 
 -- A lock that is free has no claim.
 local function read(key)
   local value = call('GET', key)
   if not value then
-    return { counter = 0, epoch = '-', queued = '0' }
+    return { counter = '0', epoch = '-', queued = '0' }
   end
   local counter, written, queued, rest = match(value, '^(%d+) (%x+) (%d)(.*)$')
   if not counter then
     error('the record ' .. key .. ' was not written by locks')
   end
-  local lock = { counter = tonumber(counter), epoch = written, queued = queued }
+  local lock = { counter = counter, epoch = written, queued = queued }
   if rest ~= '' then
     local claim, tokens, ends, ttl, instance, since, holder =
       match(rest, '^ (%x+) (%d+) (%d+) (%d+) (%x+) (%d+) (.*)$')
-    lock.claim, lock.tokens, lock.ends, lock.ttl = claim, tonumber(tokens), tonumber(ends), tonumber(ttl)
-    lock.instance, lock.since, lock.holder = instance, tonumber(since), holder
+    lock.claim, lock.tokens, lock.ends, lock.ttl = claim, tokens, tonumber(ends), tonumber(ttl)
+    lock.instance, lock.since, lock.holder = instance, since, holder
   end
   return lock
 end
 
 local function write(key, lock)
+  local value = lock.counter .. ' ' .. lock.epoch .. ' ' .. lock.queued
   if lock.claim then
-    local value = format(
-      HELD, lock.counter, lock.epoch, lock.queued, lock.claim, lock.tokens, lock.ends, lock.ttl, lock.instance,
-      lock.since, lock.holder
-    )
-    call('SET', key, value, 'PX', format('%d', KEPT + lock.ttl / 1000))
-  elseif lock.counter > 0 then
-    call('SET', key, format('%d %s %s', lock.counter, lock.epoch, lock.queued), 'PX', KEPT)
+    local ends, ttl = format('%d', lock.ends), format('%d', lock.ttl)
+    value = value .. ' ' .. lock.claim .. ' ' .. lock.tokens .. ' ' .. ends .. ' ' .. ttl .. ' ' .. lock.instance
+      .. ' ' .. lock.since .. ' ' .. lock.holder
+  end
+  if lock.epoch ~= '-' then
+    call('SET', key, value, 'PX', KEPT)
   end
 end
 
 -- Writes tokens and holder into the record. False once the tokens are used up.
 local function grant(lock, claim, instance, ttl, life, holder)
-  local first, tokens = next_tokens(lock.counter, lock.epoch)
-  if not first then
+  local last, tokens = next_tokens(tonumber(lock.counter), lock.epoch)
+  if not last then
     return false
   end
-  lock.counter, lock.epoch, lock.first, lock.tokens = first + tokens - 1, epoch, first, tokens
-  lock.claim, lock.instance, lock.holder, lock.since = claim, instance, holder, now
+  lock.counter, lock.epoch, lock.tokens = last, epoch, format('%d', tokens)
+  lock.claim, lock.instance, lock.holder, lock.since = claim, instance, holder, clock[1]
   lock.ttl, lock.ends = ttl, now + life
   return true
 end
 
 -- Whether this very grant holds the lock, tokens included: a claim that expired unseen may have been granted again.
 local function is_held_by(lock, claim, last, tokens)
-  return lock.claim == claim and lock.counter == tonumber(last) and lock.tokens == tonumber(tokens)
+  return lock.claim == claim and lock.counter == last and lock.tokens == tokens
 end
 
 local function tell(instance, message)
@@ -88,7 +90,7 @@ local function hand_over(name, lock, me)
       if not grant(lock, claim, instance, ttl, life, holder) then
         return false
       end
-      if tell(instance, format('g %s %d %d %d %d', claim, lock.first, lock.tokens, life, now)) > 0 then
+      if tell(instance, format('g %s %s %s %d %d', claim, lock.counter, lock.tokens, life, now)) > 0 then
         forget(name, claim)
         return true
       end

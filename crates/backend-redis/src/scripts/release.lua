@@ -1,6 +1,6 @@
 local replies = {}
 for i = 2, #KEYS do
-  local key, at = KEYS[i], 3 * i - 1
+  local key, at = KEYS[i], 3 * i - 4
   local lock = read(key)
   local reply = '0'
   if is_held_by(lock, ARGV[at], ARGV[at + 1], ARGV[at + 2]) then

@@ -1,7 +1,7 @@
 -- For each lock: claim, last token, number of tokens. Needs no grace: what the store still knows lives on.
 local replies = {}
 for i = 2, #KEYS do
-  local key, at = KEYS[i], 3 * i - 1
+  local key, at = KEYS[i], 3 * i - 4
   local lock = read(key)
   local reply
   if is_held_by(lock, ARGV[at], ARGV[at + 1], ARGV[at + 2]) then
@@ -14,7 +14,7 @@ for i = 2, #KEYS do
     end
   elseif lock.claim then
     reply = 'taken'
-  elseif lock.counter > 0 then
+  elseif lock.epoch ~= '-' then
     reply = 'expired'
   elseif not in_grace then
     reply = 'deleted'

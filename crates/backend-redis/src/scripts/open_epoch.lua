@@ -23,7 +23,7 @@ no_grants_before = tonumber(no_grants_before)
 if means == 'new' then
   no_grants_before = math.min(no_grants_before, now)
 end
-local record = table.concat({ id, string.format('%d', no_grants_before), cap, run, promoted }, ' ')
+local record = table.concat({ id, string.format('%016d', no_grants_before), cap, run, promoted }, ' ')
 if not same or means == 'new' then
   redis.call('SET', KEYS[1], record)
 end
