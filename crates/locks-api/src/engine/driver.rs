@@ -117,7 +117,8 @@ fn start(engine: &Arc<Engine>) -> io::Result<Thread> {
     let engine = Arc::clone(engine);
     let handle = std::thread::Builder::new().name("locks".to_owned()).spawn(move || {
         let end: mpsc::Sender<()> = end;
-        runtime.block_on(run(engine));
+        // As a task and not as the future that is blocked on: what wakes it from this thread then costs no system call.
+        drop(runtime.block_on(async { tokio::spawn(run(engine)).await }));
         drop(runtime);
         drop(end);
     })?;

@@ -62,8 +62,7 @@ impl Core {
                 // With less than a third of its life left, or an unknown rest, a renewal comes first. A slower store could not
                 // renew it in time anyway.
                 let fresh = since.is_some() && deadline.since(now) >= validity(full) / 3;
-                let confirmed = fresh && matches!(written, Written::After(_));
-                let renew_at = if confirmed { self.renewal_after(sent, valid_for) } else { now };
+                let renew_at = if fresh { self.renewal_after(sent, valid_for) } else { now };
                 self.renewals.insert((renew_at, key));
                 let timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
                 let upkeep = Upkeep { ttl, valid_for, sent, renew_at, timer };

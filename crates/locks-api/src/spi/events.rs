@@ -25,7 +25,7 @@ impl Events {
     /// `since` is an instant that had not passed, on this process's clock, when the store wrote the grant: the engine counts its expiry from
     /// there. A store that puts its own time into its answers and pushes knows one: the instant before a request was sent, plus what the
     /// store's clock has moved from the answer to the push. With one that leaves the grant enough time the caller gets its lock at once,
-    /// and a renewal confirms it meanwhile. Without one the renewal comes first, since the push may have been under way for long.
+    /// and it is renewed after a third of that time. Without one the renewal comes first, since the push may have been under way for long.
     pub fn granted(&self, grant: Grant, since: Option<Boottime>) {
         self.send(Event::Granted(grant, since));
     }
