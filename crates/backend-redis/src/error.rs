@@ -28,6 +28,16 @@ pub(crate) fn classify(error: RedisError) -> Error {
             (ErrorKind::Unavailable, format!("the server can't answer now: {}", detail(&error)))
         }
         "MOVED" | "ASK" | "CROSSSLOT" => (ErrorKind::Unsupported, CLUSTER.to_owned()),
+        // From inside a script there is no code for it.
+        "ERR"
+            if detail(&error).contains("The user executing the script")
+                || detail(&error).contains("No permissions") =>
+        {
+            (
+                ErrorKind::PermissionDenied,
+                format!("the server's ACL refuses this user a command, key or channel: {}", detail(&error)),
+            )
+        }
         "ERR" if detail(&error).contains("max number of clients") => {
             (ErrorKind::Unavailable, "the server has no connection left (maxclients)".into())
         }
@@ -42,7 +52,9 @@ pub(crate) fn classify(error: RedisError) -> Error {
         }
         _ => (ErrorKind::Backend, format!("the server answered: {error}")),
     };
-    Error::new(kind, message).with_source(error)
+    let told = Error::new(kind, message);
+    // What the server said is in the message already.
+    if code.is_empty() { told.with_source(error) } else { told }
 }
 
 pub(crate) const CLUSTER: &str = "the server is a node of a Redis Cluster, which this backend can't use; take a server that is not clustered";

@@ -1,19 +1,16 @@
+-- How many are before the claim in the queue, which it joins unless it is there. Whoever waits asks again and again, which keeps the queue.
 local function enqueue(name, claim, ttl, holder)
   local q, w = prefix .. 'q:' .. name, prefix .. 'w:' .. name
-  local ahead = call('ZRANK', q, claim)
-  if not ahead then
-    -- A clock that was set back must not let anybody pass.
-    local last = call('ZRANGE', q, -1, -1, 'WITHSCORES')
-    local ticket = now
-    if last[2] then
-      ticket = math.max(ticket, last[2] + 1)
-    end
-    call('ZADD', q, format('%d', ticket), claim)
-    ahead = call('ZCARD', q) - 1
+  local is_new = call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[2], holder)) == 1
+  local ahead = not is_new and call('LPOS', q, claim)
+  local joined = not ahead
+  if joined then
+    ahead = call('RPUSH', q, claim) - 1
   end
-  call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[2], holder))
-  call('PEXPIRE', q, KEPT)
-  call('PEXPIRE', w, KEPT)
+  if ahead == 0 or not joined then
+    call('PEXPIRE', q, KEPT)
+    call('PEXPIRE', w, KEPT)
+  end
   return ahead
 end
 

@@ -2,7 +2,7 @@
 -- How long a lock that was handed over waits for its new holder to confirm that.
 local CONFIRMED_WITHIN = 2000000
 -- How many waiters are looked at in one step at most.
-local LOOKED_AT = 16
+local LOOKED_AT = 64
 
 local prefix = sub(KEYS[1], 1, -6)
 
@@ -64,40 +64,47 @@ local function tell(instance, message)
 end
 
 local function forget(name, claim)
-  call('ZREM', prefix .. 'q:' .. name, claim)
-  call('HDEL', prefix .. 'w:' .. name, claim)
+  if call('HDEL', prefix .. 'w:' .. name, claim) == 1 then
+    call('LREM', prefix .. 'q:' .. name, 1, claim)
+  end
 end
 
 -- Gives a free lock to the first waiter that is alive and listens. A waiter that is alive and does not listen keeps its place: it asks when
 -- it is back. Stops at `me`, who asks now. True if somebody was granted.
 local function hand_over(name, lock, me)
   local q, w = prefix .. 'q:' .. name, prefix .. 'w:' .. name
-  local claims = call('ZRANGE', q, 0, LOOKED_AT - 1)
-  if #claims == 0 then
-    lock.queued = '0'
-  end
-  for _, claim in ipairs(claims) do
-    if claim == me then
-      return false
+  local kept, done = {}, false
+  for _ = 1, LOOKED_AT do
+    local claim = call('LPOP', q)
+    if not claim then
+      lock.queued = #kept > 0 and '1' or '0'
+      break
     end
     local gone_at, ttl, instance, holder = match(call('HGET', w, claim) or '', '^(%d+) (%d+) (%x+) (.*)$')
-    if not gone_at or tonumber(gone_at) <= now then
-      forget(name, claim)
+    if claim == me then
+      kept[#kept + 1] = claim
+      break
+    elseif not gone_at or tonumber(gone_at) <= now then
+      call('HDEL', w, claim)
     else
       local counter, written = lock.counter, lock.epoch
       ttl = tonumber(ttl)
       local life = math.min(ttl, CONFIRMED_WITHIN)
-      if not grant(lock, claim, instance, ttl, life, holder) then
-        return false
-      end
-      if tell(instance, format('g %s %s %s %d %d', claim, lock.counter, lock.tokens, life, now)) > 0 then
-        forget(name, claim)
-        return true
+      done = grant(lock, claim, instance, ttl, life, holder)
+        and tell(instance, format('g %s %s %s %d %d', claim, lock.counter, lock.tokens, life, now)) > 0
+      if done then
+        call('HDEL', w, claim)
+        break
       end
       lock.counter, lock.epoch, lock.claim = counter, written, nil
+      kept[#kept + 1] = claim
     end
   end
-  return false
+  for i = #kept, 1, -1 do
+    call('LPUSH', q, kept[i])
+    call('PEXPIRE', q, KEPT)
+  end
+  return done
 end
 
 -- Frees the lock if its holder's time has passed, and says so unless it is `me`, who asks now. True if it was freed.

@@ -3,7 +3,7 @@
 --
 -- epoch record   <id> <no grants before> <largest ttl> <run> <promoted at>; the first two have 16 characters each
 -- lock record    <counter> <epoch> <queued>, and while it is held also  <claim> <tokens> <ends> <ttl> <instance> <since> <holder>
--- q:<lock>       sorted set of waiting claims by ticket
+-- q:<lock>       list of waiting claims, first come first
 -- w:<lock>       hash of waiting claims: <gone at> <ttl> <instance> <holder>
 --
 -- Numbers are turned into text as seldom as possible: that is what a step would spend most of its time on.
