@@ -36,6 +36,15 @@ impl Space {
         Self(Arc::new(Inner { harness, profile, prefix, names: Mutex::default() }))
     }
 
+    /// What the harness can bring about.
+    pub(crate) fn faults(&self) -> &'static [Fault] {
+        self.0.profile.faults
+    }
+
+    pub(crate) fn is_over_tcp(&self) -> bool {
+        self.0.profile.over_tcp
+    }
+
     pub(crate) fn guarantees(&self) -> &Guarantees {
         &self.0.profile.guarantees
     }

@@ -18,8 +18,10 @@ mod faults;
 mod lease;
 mod names;
 mod process;
+mod progress;
 mod resources;
 mod restart;
+mod soak;
 mod spi;
 mod tokens;
 mod waiting;
@@ -40,6 +42,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         restart::CASES,
         restart::crowded::CASES,
         faults::CASES,
+        soak::CASES,
         wire::cuts::CASES,
         wire::silence::CASES,
         wire::replies::CASES,
@@ -57,12 +60,13 @@ pub struct Case {
     about: &'static str,
     needs: &'static [Requirement],
     deadline: Duration,
+    alone: bool,
     run: Run,
 }
 
 impl Case {
     const fn new(id: &'static str, about: &'static str, run: Run) -> Self {
-        Self { id, about, needs: &[], deadline: Duration::from_secs(60), run }
+        Self { id, about, needs: &[], deadline: Duration::from_secs(60), alone: false, run }
     }
 
     /// Only for backends and harnesses that offer these.
@@ -73,6 +77,12 @@ impl Case {
 
     const fn deadline(mut self, seconds: u64) -> Self {
         self.deadline = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Brings about whatever faults of the store there are, without needing any.
+    const fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -93,13 +103,13 @@ impl Case {
 
     /// How long one run may take.
     pub fn time_limit(&self) -> Duration {
-        self.deadline
+        if self.id == soak::ID { self.deadline + soak::length() } else { self.deadline }
     }
 
     /// Whether it must not share its lock space with other cases: what it does to the store, it does to everybody.
     pub fn is_alone(&self) -> bool {
         let strikes = |need| matches!(need, Need::Inject(fault) if fault.strikes_the_store());
-        self.needs.iter().any(|requirement| strikes(requirement.need))
+        self.alone || self.needs.iter().any(|requirement| strikes(requirement.need))
     }
 
     /// Why it does not run against this backend, if it does not.

@@ -1,18 +1,15 @@
 //! A store that goes down again and again while processes take a lock in turns.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::cases::crash::still_at_work;
 use crate::cases::process::PROCESSES;
+use crate::cases::progress::Grants;
 use crate::cases::{Case, fault};
 use crate::checker::Strictness;
 use crate::harness::Fault;
-use crate::history::{Event, Op, Phase};
 use crate::space::{Space, becomes_free, check_history_file};
-use crate::verdict::{Verdict, eventually, pause_for};
+use crate::verdict::{Verdict, pause_for};
 use crate::worker::{Hammer, HistoryFile, Order};
 
 pub(in crate::cases) const CASES: &[Case] = &[
@@ -73,7 +70,7 @@ async fn crowd(space: Space, fault: Fault) -> Verdict {
     for worker in &mut workers {
         worker.order(&hammer)?;
     }
-    let mut grants = Grants { seen: 0, offset: 0 };
+    let mut grants = Grants::new(WORKERS);
     grants.go_on(history.path(), space.crash_limit()).await?;
     for _ in 0..STRIKES {
         if matches!(fault, Fault::Promotion | Fault::Restore) {
@@ -91,36 +88,4 @@ async fn crowd(space: Space, fault: Fault) -> Verdict {
     let locks = space.connect().await?;
     becomes_free(&locks, &name, space.grace_limit()).await?;
     check_history_file(history.path(), 1, Strictness::Loss)
-}
-
-/// Counts the grants in a history that is being written.
-struct Grants {
-    seen: usize,
-    offset: u64,
-}
-
-impl Grants {
-    /// Waits for more new grants than can have been under way.
-    async fn go_on(&mut self, path: &Path, limit: Duration) -> Verdict {
-        let enough = self.count(path)? + WORKERS + 1;
-        eventually(limit, "grants that go on", || self.count(path).is_ok_and(|seen| seen >= enough)).await
-    }
-
-    fn count(&mut self, path: &Path) -> std::io::Result<usize> {
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self.seen),
-            opened => opened?,
-        };
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut lines = BufReader::new(file);
-        let mut line = String::new();
-        // What is written is written whole.
-        while lines.read_line(&mut line)? > 0 {
-            let event: Event = serde_json::from_str(&line)?;
-            self.seen += usize::from(event.op == Op::Acquire && event.phase == Phase::Ok);
-            self.offset += line.len() as u64;
-            line.clear();
-        }
-        Ok(self.seen)
-    }
 }
