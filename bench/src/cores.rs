@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result};
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that a measurement may use.
@@ -18,16 +19,27 @@ pub(crate) fn choices() -> Result<Vec<Cores>> {
 impl Cores {
     /// Keeps this thread, and all threads and processes that it starts from now on, on these cores.
     pub(crate) fn use_only_these(&self) -> Result<()> {
-        let mut set = CpuSet::new();
-        for &cpu in &self.0 {
-            set.set(cpu);
-        }
-        sched_setaffinity(None, &set).context("can't choose the cores")
+        keep(None, &self.0)
+    }
+
+    /// Keeps this thread, and all that it starts from now on, on the first of these cores and the server on the last.
+    pub(crate) fn use_with(&self, server: Pid) -> Result<()> {
+        keep(None, self.0.get(..1).unwrap_or_default())?;
+        keep(Some(server), self.0.last().map(std::slice::from_ref).unwrap_or_default())
     }
 
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
+}
+
+/// Keeps a thread on these cores.
+fn keep(thread: Option<Pid>, cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cores {
+        set.set(cpu);
+    }
+    sched_setaffinity(thread, &set).context("can't choose the cores")
 }
 
 impl fmt::Display for Cores {

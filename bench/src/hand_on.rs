@@ -25,11 +25,12 @@ pub(crate) fn measure(effort: Effort, cores: usize, table: &mut Table) -> Result
         Builder::new_multi_thread().worker_threads(cores).build().context("can't start a runtime")?;
     let dir = tempfile::tempdir().context("can't make a directory")?;
     let open = |name: &str| FileBackend::open(dir.path().join(name));
-    compare("file", effort, &runtime, table, open("handed-on")?, open("by-the-store")?)?;
-    compare("memory", effort, &runtime, table, MemoryBackend::new(), MemoryBackend::new())
+    counted("file", effort, &runtime, table, open("handed-on")?, open("by-the-store")?)?;
+    counted("memory", effort, &runtime, table, MemoryBackend::new(), MemoryBackend::new())
 }
 
-fn compare(
+/// Compares over stores that can't say how often they were asked.
+fn counted(
     store: &str,
     effort: Effort,
     runtime: &Runtime,
@@ -39,6 +40,20 @@ fn compare(
 ) -> Result<()> {
     let handed_on = Counting::new(handed_on);
     let asked = handed_on.counter();
+    let asked = || Ok(asked.load(Ordering::Relaxed));
+    compare(store, effort, runtime, table, handed_on, by_the_store, &asked)
+}
+
+/// Hand-on over `handed_on`, hand-offs over `by_the_store`. `asked` says how many requests there were so far.
+pub(crate) fn compare(
+    store: &str,
+    effort: Effort,
+    runtime: &Runtime,
+    table: &mut Table,
+    handed_on: impl Backend,
+    by_the_store: impl Backend,
+    asked: &dyn Fn() -> Result<u64>,
+) -> Result<()> {
     let with = Subject::Lock(Locks::new(handed_on).lock("contended"));
     let without = Subject::Lock(Locks::builder(by_the_store).hand_on(false).build().lock("contended"));
     let tokios = Subject::Mutex(Arc::default());
@@ -54,10 +69,10 @@ fn compare(
         effort,
         [
             &mut || {
-                let before = asked.load(Ordering::Relaxed);
+                let before = asked()?;
                 let outcome = turn(&with)?;
                 fairness.push(jain(&outcome.shares));
-                requests.push((asked.load(Ordering::Relaxed) - before) as f64 / outcome.total());
+                requests.push((asked()? - before) as f64 / outcome.total());
                 Ok(outcome.per_second())
             },
             &mut || Ok(turn(&without)?.per_second()),

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod child;
 mod cores;
 mod counting;
 mod hand_on;
+mod over_redis;
 mod processes;
 mod queue;
 mod rounds;
@@ -30,6 +32,12 @@ struct Args {
     /// Where lock-block and lock-abort are
     #[arg(long, value_name = "DIR", default_value = "../target/release")]
     tools: PathBuf,
+    /// Where lock-block with Redis is
+    #[arg(long, value_name = "DIR")]
+    redis_tools: Option<PathBuf>,
+    /// Measure Redis alone
+    #[arg(long)]
+    redis_only: bool,
     /// Where to write the table, as Markdown
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -42,27 +50,46 @@ enum Role {
     /// One of several processes that contend for a lock; started by the measurement itself
     #[command(hide = true)]
     Contender(processes::Contender),
+    /// One of several processes that contend for locks on Redis; started by the measurement itself
+    #[command(hide = true)]
+    RedisContender(over_redis::Contender),
+    /// One of several processes with many tasks that wait for locks on Redis; started by the measurement itself
+    #[command(hide = true)]
+    RedisCrowd(over_redis::Crowd),
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(Role::Contender(contender)) = args.role {
-        return contender.run();
+    match &args.role {
+        Some(Role::Contender(contender)) => return contender.run(),
+        Some(Role::RedisContender(contender)) => return contender.run(),
+        Some(Role::RedisCrowd(crowd)) => return crowd.run(),
+        None => {}
     }
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let tools = args.tools.canonicalize().with_context(|| format!("no tools in {}", args.tools.display()))?;
+    let found =
+        |tools: &PathBuf| tools.canonicalize().with_context(|| format!("no tools in {}", tools.display()));
+    let tools = found(&args.tools)?;
+    let redis_tools = args.redis_tools.as_ref().map(found).transpose()?;
+    over_redis::check()?;
     let mut table = Table::default();
     for cores in cores::choices()? {
         eprintln!("on {cores}");
         cores.use_only_these()?;
         table.on(cores.to_string());
-        uncontended::measure(effort, &mut table)?;
-        hand_on::measure(effort, cores.count(), &mut table)?;
-        processes::measure(effort, &mut table)?;
-        scripts::measure(effort, &tools, &mut table)?;
-        queue::measure(effort, &tools, &mut table)?;
+        if !args.redis_only {
+            uncontended::measure(effort, &mut table)?;
+            hand_on::measure(effort, cores.count(), &mut table)?;
+            processes::measure(effort, &mut table)?;
+            scripts::measure(effort, &tools, &mut table)?;
+            queue::measure(effort, &tools, &mut table)?;
+        }
+        over_redis::measure(effort, &cores, redis_tools.as_deref(), &mut table)?;
     }
-    scripts::footprint(&tools, &mut table)?;
+    over_redis::footprint(effort, &mut table)?;
+    if !args.redis_only {
+        scripts::footprint(&tools, &mut table)?;
+    }
     let text = table.to_string();
     println!("{text}");
     if let Some(path) = &args.table {

@@ -2,18 +2,17 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use locks_api::Locks;
 use locks_backend_file::FileBackend;
 use rustix::fs::{FlockOperation, flock};
 use tokio::runtime::Builder;
 
+use crate::child::Child;
 use crate::rounds::{Effort, Spread, interleaved, jain};
 use crate::table::{Goal, Table, Unit};
 
@@ -51,62 +50,24 @@ struct Outcome {
 
 /// Starts all processes, lets them go together and asks each what it got.
 fn contend(dir: &Path, with: With, time: Duration) -> Result<Vec<Outcome>> {
-    let started: Vec<Running> =
-        (0..PROCESSES).map(|_| Running::start(dir, with, time)).collect::<Result<_>>()?;
-    let ready: Vec<Running> = started.into_iter().map(Running::wait_until_ready).collect::<Result<_>>()?;
-    let gone: Vec<Running> = ready.into_iter().map(Running::go).collect::<Result<_>>()?;
-    gone.into_iter().map(Running::outcome).collect()
+    let with = with.to_possible_value().context("a way to lock without a name")?;
+    let milliseconds = time.as_millis().to_string();
+    let arguments = ["contender".as_ref(), dir.as_os_str(), with.get_name().as_ref(), milliseconds.as_ref()];
+    let mut children: Vec<Child> = (0..PROCESSES).map(|_| Child::start(arguments)).collect::<Result<_>>()?;
+    for child in &mut children {
+        child.hear()?;
+    }
+    for child in &mut children {
+        child.tell("go")?;
+    }
+    children.into_iter().map(outcome).collect()
 }
 
-/// One of the processes, as the measurement sees it.
-struct Running {
-    child: Child,
-    says: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(dir: &Path, with: With, time: Duration) -> Result<Self> {
-        let with = with.to_possible_value().context("a way to lock without a name")?;
-        let mut child = Command::new(std::env::current_exe().context("can't find this program")?)
-            .arg("contender")
-            .arg(dir)
-            .arg(with.get_name())
-            .arg(time.as_millis().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("can't start a contender")?;
-        let says = BufReader::new(child.stdout.take().context("the contender's output is not piped")?);
-        Ok(Self { child, says })
-    }
-
-    fn wait_until_ready(mut self) -> Result<Self> {
-        self.line()?;
-        Ok(self)
-    }
-
-    fn go(mut self) -> Result<Self> {
-        let mut stdin = self.child.stdin.take().context("the contender's input is not piped")?;
-        stdin.write_all(b"go\n").context("can't start the contention")?;
-        Ok(self)
-    }
-
-    fn outcome(mut self) -> Result<Outcome> {
-        let line = self.line()?;
-        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let mut next = || numbers.next().with_context(|| format!("a contender said {line:?}"));
-        let outcome = Outcome { share: next()??, overlaps: next()?? };
-        let status = self.child.wait().context("can't wait for a contender")?;
-        anyhow::ensure!(status.success(), "a contender failed: {status}");
-        Ok(outcome)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.says.read_line(&mut line).context("can't hear a contender")?;
-        anyhow::ensure!(!line.is_empty(), "a contender ended early");
-        Ok(line)
-    }
+fn outcome(mut child: Child) -> Result<Outcome> {
+    let said = child.numbers()?;
+    let [share, overlaps] = said[..] else { bail!("a contender said {said:?}") };
+    child.end()?;
+    Ok(Outcome { share, overlaps })
 }
 
 /// One of the processes, as it sees itself.

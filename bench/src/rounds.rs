@@ -11,17 +11,33 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// Repetitions of something that takes microseconds, per round.
     pub(crate) calls: u32,
+    /// Repetitions of something that goes to a server and back, per round.
+    pub(crate) trips: u32,
     /// Repetitions of something that starts a process, per round.
     pub(crate) spawns: u32,
     /// How long contenders contend, per round.
     pub(crate) contention: Duration,
+    /// How long contenders contend if one side takes its time, per round.
+    pub(crate) slow_contention: Duration,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self =
-        Self { rounds: 9, calls: 20_000, spawns: 100, contention: Duration::from_millis(1_000) };
-    pub(crate) const QUICK: Self =
-        Self { rounds: 5, calls: 500, spawns: 3, contention: Duration::from_millis(100) };
+    pub(crate) const FULL: Self = Self {
+        rounds: 9,
+        calls: 20_000,
+        trips: 2_000,
+        spawns: 100,
+        contention: Duration::from_millis(1_000),
+        slow_contention: Duration::from_millis(1_000),
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 5,
+        calls: 500,
+        trips: 50,
+        spawns: 3,
+        contention: Duration::from_millis(100),
+        slow_contention: Duration::from_millis(300),
+    };
 }
 
 /// One side of a comparison: does its work once and says how much time or how much work it was.

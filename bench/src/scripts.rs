@@ -58,7 +58,7 @@ pub(crate) fn flock(dir: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command
 }
 
 /// Seconds per run.
-fn time(spawns: u32, command: impl Fn() -> Command) -> Result<f64> {
+pub(crate) fn time(spawns: u32, command: impl Fn() -> Command) -> Result<f64> {
     let start = Instant::now();
     for _ in 0..spawns {
         let status = command().status().with_context(|| format!("can't start {:?}", command()))?;
