@@ -83,6 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// How often CI runs each case, beyond the once of `cargo xtask test`.
 const REPEATS: &str = "5";
 
+/// How often it does with a backend on a server, where cases take longer, and how many at a time: they mostly wait for expiries and graces.
+const REPEATS_ON_SERVERS: &str = "2";
+const AT_A_TIME_ON_SERVERS: &str = "4";
+
 /// How many seeds of the simulation CI tries, beyond those of `cargo xtask test`.
 const SEEDS: &str = "20000";
 
@@ -96,7 +100,13 @@ pub(crate) fn again(servers: &Servers) -> Result<()> {
     for backend in backends()? {
         let package = format!("locks-backend-{backend}");
         let mut kit = cargo(["test", "--locked", "--package", &package, "--test", "conformance"]);
-        kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS).envs(servers.environment());
+        kit.envs(servers.environment());
+        if servers::is_on_a_server(&backend) {
+            kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS_ON_SERVERS);
+            kit.args(["--", "--test-threads", AT_A_TIME_ON_SERVERS]);
+        } else {
+            kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS);
+        }
         totals += run_tests(&mut kit)?;
     }
     let mut simulation = cargo(["test", "--locked", "--package", "locks-api", "--lib", "simulation"]);

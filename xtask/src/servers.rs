@@ -43,10 +43,8 @@ impl Args {
     ///
     /// As [`prepare_all`](Self::prepare_all).
     pub(crate) fn prepare(&self, backends: &[String]) -> Result<Servers> {
-        let technologies: Vec<Technology> = Technology::ALL
-            .into_iter()
-            .filter(|technology| backends.iter().any(|backend| backend == technology.name()))
-            .collect();
+        let technologies: Vec<Technology> =
+            backends.iter().filter_map(|backend| technology(backend)).collect();
         self.find(&technologies)
     }
 
@@ -64,6 +62,15 @@ impl Args {
         }
         Ok(Servers { given: self.servers, mode })
     }
+}
+
+/// Whether this backend needs a server.
+pub(crate) fn is_on_a_server(backend: &str) -> bool {
+    technology(backend).is_some()
+}
+
+fn technology(backend: &str) -> Option<Technology> {
+    Technology::ALL.into_iter().find(|technology| technology.name() == backend)
 }
 
 /// Where tests will find this server, in one line.

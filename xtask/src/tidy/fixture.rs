@@ -135,7 +135,7 @@ fn main() {
 ```
 
 ```console
-$ cargo xtask test
+$ cargo xtask test --install
 ```
 
 [file](docs/backends/file.md), [memory](docs/backends/memory.md)

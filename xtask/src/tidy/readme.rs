@@ -74,7 +74,7 @@ struct RunElsewhere {
 
 /// It would run itself. CI runs the same function.
 const RUN_ELSEWHERE: [RunElsewhere; 1] =
-    [RunElsewhere { command: "cargo xtask test", by: "xtask/src/ci.rs", words: "test::run" }];
+    [RunElsewhere { command: "cargo xtask test --install", by: "xtask/src/ci.rs", words: "test::run" }];
 
 /// Whether something other than `cargo xtask examples` runs this command.
 pub(crate) fn is_run_elsewhere(command: &str) -> bool {
@@ -147,6 +147,8 @@ mod tests {
         Fixture::new()
             .append("docs/backends/file.md", "```console\n$ ls\n```\n")
             .expect("command", "use `sh`");
-        Fixture::new().remove("xtask/src/ci.rs").expect("command", "does not run `cargo xtask test`");
+        Fixture::new()
+            .remove("xtask/src/ci.rs")
+            .expect("command", "does not run `cargo xtask test --install`");
     }
 }
