@@ -81,10 +81,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// How often CI runs each case, beyond the once of `cargo xtask test`.
-const REPEATS: &str = "5";
+const REPEATS: &str = "3";
 
 /// How often it does with a backend on a server, where cases take longer, and how many at a time: they mostly wait for expiries and graces.
-const REPEATS_ON_SERVERS: &str = "2";
+const REPEATS_ON_SERVERS: &str = "1";
 const AT_A_TIME_ON_SERVERS: &str = "4";
 
 /// How many seeds of the simulation CI tries, beyond those of `cargo xtask test`.

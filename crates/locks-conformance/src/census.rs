@@ -88,7 +88,8 @@ mod tests {
     async fn a_task_that_lives_on_is_a_leak() {
         let before = Census::take().unwrap();
         let task = tokio::spawn(std::future::pending::<()>());
-        assert_eq!(before.leaks(&Census::take().unwrap()), ["1 tasks"]);
+        // Other tests run beside this one, and have threads and descriptors of their own.
+        assert!(before.leaks(&Census::take().unwrap()).contains(&"1 tasks".to_owned()));
         task.abort();
         before.settles(Duration::from_secs(10)).await.unwrap();
     }
