@@ -82,6 +82,8 @@ fn entries(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier};
+
     use super::*;
 
     #[tokio::test]
@@ -94,20 +96,33 @@ mod tests {
         before.settles(Duration::from_secs(10)).await.unwrap();
     }
 
+    /// More of each than other tests, which run beside this one, can end meanwhile.
+    const MANY: usize = 64;
+
     #[test]
-    fn a_new_descriptor_and_a_new_thread_are_leaks() {
+    fn new_descriptors_and_new_threads_are_leaks() {
         let before = Census::take().unwrap();
-        let file = fs::File::open("/dev/null").unwrap();
-        let (end, wait) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::Builder::new().name("stray".into()).spawn(move || wait.recv()).unwrap();
-        // A thread names itself after it has begun.
-        let mut leaks = before.leaks(&Census::take().unwrap());
-        while !leaks.iter().any(|leak| leak.contains("stray")) {
-            std::thread::yield_now();
-            leaks = before.leaks(&Census::take().unwrap());
-        }
+        let files: Vec<fs::File> = (0..MANY).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        let barrier = Arc::new(Barrier::new(MANY + 1));
+        let threads: Vec<_> = (0..MANY)
+            .map(|_| {
+                let barrier = Arc::clone(&barrier);
+                let body = move || {
+                    // A thread names itself after it has begun.
+                    barrier.wait();
+                    barrier.wait();
+                };
+                std::thread::Builder::new().name("stray".into()).spawn(body).unwrap()
+            })
+            .collect();
+        barrier.wait();
+        let leaks = before.leaks(&Census::take().unwrap());
         assert!(leaks.iter().any(|leak| leak.contains("/dev/null")), "{leaks:?}");
-        drop((file, end));
-        thread.join().unwrap().unwrap_err();
+        assert!(leaks.iter().any(|leak| leak.contains("stray")), "{leaks:?}");
+        barrier.wait();
+        drop(files);
+        for thread in threads {
+            thread.join().unwrap();
+        }
     }
 }
