@@ -66,7 +66,7 @@ impl RedisBackend {
     }
 
     fn new(client: Client, options: RedisOptions) -> Self {
-        let listener = Arc::new(Listener::default());
+        let listener = Arc::new(Listener::new(options.durability != Durability::Local));
         let guarantees = Self::promises(&options);
         let durability = options.durability;
         let link = Link::new(client, options, Arc::clone(&listener));
@@ -126,7 +126,7 @@ impl RedisBackend {
         Ok(Some(answers))
     }
 
-    /// Runs a script that answers each of `count` questions with a text.
+    /// Runs a script that answers with a text for each lock.
     async fn answers(
         &self,
         session: &Session,

@@ -14,6 +14,8 @@ use crate::record::{self, Message};
 /// Hands on to the engine what the server says.
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
+    /// Whether a pushed grant counts only once its renewal was answered, since that asks the replicas.
+    confirms_first: bool,
     events: OnceLock<Events>,
     /// The claims that may be granted by a push: a message names no more than the claim.
     waiting: Mutex<HashMap<ClaimId, Claim>>,
@@ -22,6 +24,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    pub(crate) fn new(confirms_first: bool) -> Self {
+        Self { confirms_first, ..Self::default() }
+    }
+
     pub(crate) fn subscribe(&self, events: Events) {
         self.events.get_or_init(|| events);
     }
@@ -84,7 +90,12 @@ impl Listener {
                 // A claim that was cancelled meanwhile is undone by its cancellation.
                 let Some(claim) = self.waiting().remove(&claim) else { return };
                 if let Some(grant) = record::granted(&claim, rest) {
-                    events.granted(grant, record::written_at(rest).and_then(|time| self.since(time)));
+                    events.granted(
+                        grant,
+                        record::written_at(rest)
+                            .filter(|_| !self.confirms_first)
+                            .and_then(|time| self.since(time)),
+                    );
                 }
             }
             Message::Lost(claim, name) => {

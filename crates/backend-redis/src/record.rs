@@ -30,7 +30,7 @@ fn decode_holder(text: &str) -> Option<Holder> {
     Some(decoded)
 }
 
-/// The answer to one claim. `Ok(None)` if the script is to be run again in another epoch.
+/// The answer to one claim.
 pub(crate) fn attempt(claim: &Claim, reply: &str) -> Result<Attempt> {
     let (code, rest) = reply.split_once(' ').unwrap_or((reply, ""));
     let parsed = match code {
@@ -48,7 +48,7 @@ pub(crate) fn attempt(claim: &Claim, reply: &str) -> Result<Attempt> {
 pub(crate) fn granted(claim: &Claim, text: &str) -> Option<Grant> {
     let mut words = text.split(' ');
     let (last, len): (u64, u32) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    let first = FencingToken::new((last + 1).checked_sub(u64::from(len))?)?;
+    let first = FencingToken::new(last.checked_add(1)?.checked_sub(u64::from(len))?)?;
     let tokens = TokenBlock::new(first, len)?;
     Some(Grant::new(claim, tokens, Expiry::In(micros(words.next()?)?)))
 }

@@ -1,4 +1,4 @@
--- What all steps share. KEYS[1] is the epoch record, the other keys are lock records. All times are µs on this server's clock.
+-- What all steps share. KEYS[1] is the epoch record, the other keys are lock records. All times are µs on this server's clock, but <since>: s.
 -- ARGV[1] is the epoch record that the caller knows. KEPT, which comes before this, is how long records outlive their last change, in ms.
 --
 -- epoch record   <id> <no grants before> <largest ttl> <run> <promoted at>; the first two have 16 characters each

@@ -156,6 +156,28 @@ async fn durability_needs_its_replicas() {
     waiter.await.unwrap().unwrap().release().await.unwrap();
 }
 
+/// What is handed over counts no sooner than what is granted: its replicas are asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_over_needs_its_replicas_too() {
+    let (primary, url) = ready().await;
+    let url = format!("{url}&durability=replicated(1)");
+    let replica =
+        Redis::options().config("replicaof", &format!("127.0.0.1 {}", primary.port())).start().unwrap();
+    let (locks, other) = (connect(&url), connect(&url));
+    let guard = loop {
+        match locks.lock("a").acquire().await {
+            Ok(guard) => break guard,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+        }
+    };
+    let lock = other.lock("a");
+    let waiter = tokio::spawn(async move { lock.acquire_timeout(Duration::from_secs(2)).await });
+    pause(Duration::from_millis(200)).await;
+    replica.kill().unwrap();
+    drop(guard);
+    assert!(waiter.await.unwrap().is_err(), "handed over without a replica");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_is_told_in_time() {
     let port = {
