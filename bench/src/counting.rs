@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Recovery, Released, Renewed, Result,
+    Abilities, Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Released, Renewed, Result,
     async_trait,
 };
 
@@ -70,8 +70,8 @@ impl<B: Backend> Backend for Counting<B> {
         self.inner.inline().map(|_| self as &dyn Inline)
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        self.inner.recovery()
+    fn abilities(&self) -> Abilities<'_> {
+        self.inner.abilities()
     }
 }
 

@@ -1,28 +1,22 @@
-//! The backend itself: its options, its steps, and what they share with the waiting threads.
+//! The backend itself, and its steps.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, ClaimId, Events, Expiry, Grant, Guarantees, Inline, Mode, Recovery, Released,
-    Renewed, Scope,
+    Abilities, Attempt, Backend, Claim, ClaimId, Events, Expiry, Grant, Guarantees, Inline, Offer, Offers,
+    Released, Renewed, Scope,
 };
-use locks_api::{Error, ErrorKind, Holder, LossReason, Result};
+use locks_api::{LossReason, Result};
 
-use crate::boot::BootId;
-use crate::directory::{self, Directory};
-use crate::error::classify;
-use crate::file_name::FileName;
-use crate::line::Line;
-use crate::lock_file::{LockFile, Locked, TryLock};
-use crate::record::{Contents, Granting};
-use crate::registry::{Registry, Standing};
-use crate::url;
-use crate::waiter::{self, WaitFiles};
+use crate::garbage::Collected;
+use crate::options::FileOptions;
+use crate::store::Store;
+use crate::{directory, ofd, url};
 
 /// Locks in one directory of this machine.
 ///
@@ -39,75 +33,27 @@ use crate::waiter::{self, WaitFiles};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct FileBackend {
-    store: Arc<Store>,
-}
-
-/// How a [`FileBackend`] is opened.
-///
-/// ```
-/// use locks_backend_file::FileBackend;
-///
-/// # let dir = tempfile::tempdir()?;
-/// let backend = FileBackend::options().durable(true).open(dir.path())?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "options do nothing until a directory is opened with them"]
-pub struct FileOptions {
-    durable: bool,
-    allow_network_fs: bool,
-}
-
-impl FileOptions {
-    /// Whether each grant waits until its fencing token is on the disk. Off by default.
-    ///
-    /// Without it, tokens increase over crashes of processes, and over crashes of the machine as long as its clock is not
-    /// behind the last grant. With it they need no clock, and each grant takes as long as the disk takes to sync;
-    /// it is then not taken on the caller's thread.
-    pub const fn durable(mut self, durable: bool) -> Self {
-        self.durable = durable;
-        self
-    }
-
-    /// Whether the directory may lie on a network file system or on FUSE. Off by default.
-    ///
-    /// Many of them do not exclude holders on different machines, and some not even on one.
-    pub const fn allow_network_fs(mut self, allow: bool) -> Self {
-        self.allow_network_fs = allow;
-        self
-    }
-
-    /// Opens `dir` with these options. See [`FileBackend::open`].
-    ///
-    /// # Errors
-    ///
-    /// As [`FileBackend::open`].
-    pub fn open(&self, dir: impl AsRef<Path>) -> Result<FileBackend> {
-        let directory = Directory::open(dir.as_ref(), self.durable, self.allow_network_fs)?;
-        Ok(FileBackend {
-            store: Arc::new(Store {
-                directory,
-                durable: self.durable,
-                boot: BootId::of_this_boot(),
-                events: OnceLock::new(),
-                registry: Mutex::default(),
-            }),
-        })
-    }
+    pub(crate) store: Arc<Store>,
+    guarantees: Guarantees,
 }
 
 impl FileBackend {
+    pub(crate) fn with_options(dir: &Path, options: &FileOptions) -> Result<Self> {
+        let guarantees = Guarantees::new("file", Scope::Host).with_offers(offers(options.paths));
+        Ok(Self { store: Store::open(dir, options)?, guarantees })
+    }
+
     /// Opens a directory for locks. It is made, for this user alone, if it is not there; a relative path counts from the
     /// present working directory.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Config`] if the path leads to something that is not a directory.
-    /// - [`ErrorKind::PermissionDenied`] if it can't be made or opened.
-    /// - [`ErrorKind::StoreFull`] if there is no room for it, or no descriptor left.
-    /// - [`ErrorKind::Unsupported`] if others could replace its files (it belongs to another user, or others may write to it and it is not
+    /// - [`ErrorKind::Config`](locks_api::ErrorKind::Config) if the path leads to something that is not a directory.
+    /// - [`ErrorKind::PermissionDenied`](locks_api::ErrorKind::PermissionDenied) if it can't be made or opened.
+    /// - [`ErrorKind::StoreFull`](locks_api::ErrorKind::StoreFull) if there is no room for it, or no descriptor left.
+    /// - [`ErrorKind::Unsupported`](locks_api::ErrorKind::Unsupported) if others could replace its files (it belongs to another user, or others may write to it and it is not
     ///   sticky), or if it lies on a network file system.
-    /// - [`ErrorKind::Backend`] if the disk reports an error.
+    /// - [`ErrorKind::Backend`](locks_api::ErrorKind::Backend) if the disk reports an error.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(dir)
     }
@@ -120,11 +66,11 @@ impl FileBackend {
     /// Opens the directory that a URL names.
     ///
     /// `file:` is the [default directory](Self::default_dir); `file:/dir` and `file:///dir` name one, percent-encoded. Options follow a `?`:
-    /// `durable=true` and `allow_network_fs=true`, as in [`FileOptions`].
+    /// `durable=true`, `allow_network_fs=true`, `names=paths`, `share=group` and `share=all`, as in [`FileOptions`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a bad URL, before anything is touched; otherwise as [`FileBackend::open`] and [`FileBackend::default_dir`].
+    /// [`ErrorKind::Config`](locks_api::ErrorKind::Config) for a bad URL, before anything is touched; otherwise as [`FileBackend::open`] and [`FileBackend::default_dir`].
     ///
     /// ```
     /// use locks_api::ErrorKind;
@@ -146,7 +92,7 @@ impl FileBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the user is not in the database or has no home; [`ErrorKind::PermissionDenied`] if
+    /// [`ErrorKind::Config`](locks_api::ErrorKind::Config) if the user is not in the database or has no home; [`ErrorKind::PermissionDenied`](locks_api::ErrorKind::PermissionDenied) if
     /// the directory is not there and this user can't make it.
     pub fn default_dir() -> Result<PathBuf> {
         directory::default_dir()
@@ -165,9 +111,35 @@ impl FileBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`] if the claim holds no lock here; [`ErrorKind::StoreFull`] if there is no descriptor left.
+    /// [`ErrorKind::Lost`](locks_api::ErrorKind::Lost) if the claim holds no lock here; [`ErrorKind::StoreFull`](locks_api::ErrorKind::StoreFull) if there is no descriptor left.
     pub fn share_descriptor(&self, claim: ClaimId) -> Result<OwnedFd> {
         self.store.registry().share(claim)
+    }
+
+    /// Removes the files of locks that nobody holds or waits for and that were granted last at least `older_than` ago.
+    ///
+    /// Any number of programs may take any of the locks meanwhile: exclusion holds, tokens go on rising, and schedules that are in force stay. For
+    /// a moment each lock that is looked at is busy. Files of locks whose counter is not behind the clock are kept, as are those that this user may
+    /// not remove. Takes some microseconds for each file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Backend`](locks_api::ErrorKind::Backend) and others if the directory can't be read or a file can't be removed; what was removed by then stays
+    /// removed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use locks_backend_file::FileBackend;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let backend = FileBackend::open(dir.path())?;
+    /// let collected = backend.collect_garbage(Duration::from_secs(30 * 24 * 3600))?;
+    /// println!("{} removed, {} kept", collected.removed, collected.kept);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn collect_garbage(&self, older_than: Duration) -> Result<Collected> {
+        self.store.collect_garbage(older_than)
     }
 }
 
@@ -185,13 +157,25 @@ impl Drop for FileBackend {
     }
 }
 
-/// Data only: nothing here needs the directory.
-static GUARANTEES: Guarantees = Guarantees::new("file", Scope::Host);
+/// What there is beyond the exclusive lock. Without locks of the open file, there is nothing.
+const fn offers(paths: bool) -> Offers {
+    if !ofd::SUPPORTED {
+        return Offers::NONE;
+    }
+    let offers = Offers::NONE
+        .with(Offer::Shared)
+        .with(Offer::Downgrade)
+        .with(Offer::Schedule)
+        .with(Offer::Values)
+        .with(Offer::Inspection)
+        .with(Offer::Waiters);
+    if paths { offers } else { offers.with(Offer::Permits) }
+}
 
 #[async_trait]
 impl Backend for FileBackend {
     fn guarantees(&self) -> &Guarantees {
-        &GUARANTEES
+        &self.guarantees
     }
 
     fn subscribe(&self, events: Events) {
@@ -214,7 +198,7 @@ impl Backend for FileBackend {
         let registry = self.store.registry();
         Ok(grants
             .iter()
-            .map(|grant| match registry.holds(grant.claim) {
+            .map(|grant| match registry.holds(grant) {
                 true => Renewed::Extended(Expiry::Never),
                 false => Renewed::Lost(LossReason::Taken),
             })
@@ -228,12 +212,15 @@ impl Backend for FileBackend {
 
     /// Not when grants wait for the disk.
     fn inline(&self) -> Option<&dyn Inline> {
-        (!self.store.durable).then_some(self)
+        (!self.store.options.durable).then_some(self)
     }
 
-    /// The kernel forgets nothing while it runs.
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+    /// No recovery: the kernel forgets nothing while it runs. Not several locks in one step either: each is a file of its own.
+    fn abilities(&self) -> Abilities<'_> {
+        if !ofd::SUPPORTED {
+            return Abilities::none();
+        }
+        Abilities::none().with_downgrade(self).with_schedule(self).with_values(self).with_inspect(self)
     }
 }
 
@@ -243,192 +230,10 @@ impl Inline for FileBackend {
     }
 
     fn cancel(&self, claim: &Claim) -> Result<()> {
-        let held = self.store.registry().cancel(claim);
-        held.map_or(Ok(()), Locked::release)
+        self.store.cancel(claim)
     }
 
     fn release(&self, grant: &Grant) -> Result<Released> {
-        let held = self.store.registry().take(grant.claim);
-        let Some(locked) = held else { return Ok(Released::NotHeld) };
-        locked.release()?;
-        Ok(Released::Done)
-    }
-}
-
-/// What the steps and the waiting threads share.
-pub(crate) struct Store {
-    directory: Directory,
-    durable: bool,
-    boot: BootId,
-    events: OnceLock<Events>,
-    registry: Mutex<Registry>,
-}
-
-/// What came of trying to take a lock at once.
-enum Try {
-    Taken(Grant, Locked),
-    /// Somebody holds it, or waits for it and is first. With the open lock file, if there is one.
-    Busy(Option<Holder>, Option<LockFile>),
-}
-
-impl Store {
-    fn acquire(self: &Arc<Self>, claim: &Claim) -> Result<Attempt> {
-        if claim.mode != Mode::Exclusive {
-            return Err(Error::new(ErrorKind::Unsupported, "the file backend has exclusive locks only"));
-        }
-        let file_name = FileName::of(&claim.name);
-        let standing = self.registry().standing(claim)?;
-        let (holder, file) = match standing {
-            Standing::Held(grant) => return Ok(Attempt::Granted(grant)),
-            Standing::Queued => return Ok(Attempt::queued(None, self.holder(&file_name))),
-            Standing::Behind => (self.holder(&file_name), None),
-            // The thread that waits for nobody has a better place than a new one would get.
-            Standing::Abandoned if claim.may_wait => (self.holder(&file_name), None),
-            Standing::Abandoned | Standing::New => match self.try_take(claim, &file_name)? {
-                Try::Taken(grant, locked) => {
-                    self.registry().hold(grant.clone(), locked);
-                    return Ok(Attempt::Granted(grant));
-                }
-                Try::Busy(holder, file) => (holder, file),
-            },
-        };
-        if !claim.may_wait {
-            return Ok(Attempt::held(holder));
-        }
-        if self.registry().wait_along(claim) {
-            return Ok(Attempt::queued(None, holder));
-        }
-        let files = self.wait_files(&file_name, file)?;
-        self.registry().wait(claim, || waiter::start(self, &claim.name, files))?;
-        Ok(Attempt::queued(None, holder))
-    }
-
-    /// Takes the lock if it is free and nobody waits for it.
-    fn try_take(&self, claim: &Claim, file_name: &FileName) -> Result<Try> {
-        let mut replaced = self.replacements();
-        loop {
-            let locked = match self.open_lock(file_name)?.try_lock()? {
-                TryLock::Locked(locked) => locked,
-                TryLock::Busy(file) => {
-                    let holder = file.contents().ok().and_then(|contents| contents.holder(self.boot));
-                    return Ok(Try::Busy(holder, Some(file)));
-                }
-            };
-            if !locked.is_in_place()? {
-                replaced.once_more(locked.path())?;
-                continue;
-            }
-            let contents = locked.contents()?;
-            if !contents.somebody_waits() {
-                let grant = self.record_grant(&locked, &contents, claim, file_name, false)?;
-                return Ok(Try::Taken(grant, locked));
-            }
-            let Some(_closed) = Line::open(&self.directory, file_name)?.close_if_empty()? else {
-                return Ok(Try::Busy(None, None));
-            };
-            // Nobody can join meanwhile, so nobody who waits is overlooked.
-            let grant = self.record_grant(&locked, &contents, claim, file_name, true)?;
-            return Ok(Try::Taken(grant, locked));
-        }
-    }
-
-    /// Writes the grant of the locked file to `claim` into it, with the tokens that follow.
-    pub(crate) fn record_grant(
-        &self,
-        locked: &Locked,
-        contents: &Contents,
-        claim: &Claim,
-        file_name: &FileName,
-        clear_waiting: bool,
-    ) -> Result<Grant> {
-        if file_name.is_hashed() {
-            locked.check_name(&claim.name)?;
-        }
-        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as u64);
-        let tokens = contents.next_tokens(self.boot, now).ok_or_else(|| {
-            Error::new(ErrorKind::Backend, format!("the tokens in {} are used up", locked.path().display()))
-        })?;
-        let granting = Granting {
-            counter: tokens.last().get(),
-            boot: self.boot,
-            since_micros: now,
-            holder: &claim.holder,
-        };
-        let (offset, write) = contents.next_write(&granting, clear_waiting);
-        locked.write_record(offset, &write, self.durable)?;
-        if self.durable && contents.is_new() {
-            self.directory.sync().map_err(|error| {
-                classify(error, format_args!("can't sync lock directory {}", self.directory.path().display()))
-            })?;
-        }
-        Ok(Grant::new(claim, tokens, Expiry::Never))
-    }
-
-    pub(crate) fn open_lock(&self, file_name: &FileName) -> Result<LockFile> {
-        LockFile::open(&self.directory, &file_name.lock())
-    }
-
-    /// Joins the line, with the lock file if it is open already.
-    pub(crate) fn wait_files(&self, file_name: &FileName, lock: Option<LockFile>) -> Result<WaitFiles> {
-        let lock = lock.map_or_else(|| self.open_lock(file_name), Ok)?;
-        let spot = Line::open(&self.directory, file_name)?.try_join(&lock)?;
-        Ok(WaitFiles { spot, lock })
-    }
-
-    /// Who holds a lock that is known to be held.
-    fn holder(&self, file_name: &FileName) -> Option<Holder> {
-        self.open_lock(file_name).and_then(|file| file.contents()).ok()?.holder(self.boot)
-    }
-
-    pub(crate) fn replacements(&self) -> Replacements<'_> {
-        Replacements { directory: &self.directory, left: 100 }
-    }
-
-    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn events(&self) -> Option<&Events> {
-        self.events.get()
-    }
-
-    fn close(&self) {
-        let held = self.registry().close();
-        drop(held);
-    }
-}
-
-/// How often a lock file may be replaced under one's hands before that is an error.
-pub(crate) struct Replacements<'a> {
-    directory: &'a Directory,
-    left: u32,
-}
-
-impl Replacements<'_> {
-    /// Counts one replacement of the file at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Backend`] if there were too many, or the whole directory was replaced.
-    pub(crate) fn once_more(&mut self, path: &Path) -> Result<()> {
-        if !self.directory.is_in_place() {
-            return Err(Error::new(
-                ErrorKind::Backend,
-                format!(
-                    "lock directory {} was deleted or replaced; open it again",
-                    self.directory.path().display()
-                ),
-            ));
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(Error::new(
-                ErrorKind::Backend,
-                format!("somebody keeps deleting lock file {}; lock files must stay", path.display()),
-            )),
-        }
+        self.store.release(grant)
     }
 }

@@ -2,16 +2,20 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use locks_api::{Error, ErrorKind, Result};
 use nix::unistd::{User, geteuid};
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use crate::error::classify;
 use crate::inode::Inode;
 use crate::network_fs;
+use crate::options::{FileOptions, Share};
+use crate::sharing;
 
 /// A directory that only trusted users can tamper with.
 #[derive(Debug)]
@@ -20,23 +24,29 @@ pub(crate) struct Directory {
     path: PathBuf,
     inode: Inode,
     pid: u32,
+    share: Option<Share>,
 }
 
 impl Directory {
-    /// Opens `path`; makes it and its parents, for this user alone, if it is not there. With `durable` what is made is on the disk before this returns.
+    /// Opens `path`; makes it and its parents, for this user alone or for those with whom it is shared, if it is not there. If `durable`, what is made is on the
+    /// disk before this returns.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if others could tamper with it, or if it lies on a network file system and
-    /// `allow_network_fs` is not set; otherwise what making and opening it gives.
-    pub(crate) fn open(path: &Path, durable: bool, allow_network_fs: bool) -> Result<Self> {
+    /// [`ErrorKind::Unsupported`] if others could tamper with it, or if it lies on a network file system that is not
+    /// allowed; otherwise what making and opening it gives.
+    pub(crate) fn open(path: &Path, options: &FileOptions) -> Result<Self> {
         let path = std::path::absolute(path)
             .map_err(|error| classify(error, format_args!("can't tell where {} is", path.display())))?;
         let refused = |error: io::Error, doing: &str| {
             classify(error, format_args!("can't {doing} lock directory {}", path.display()))
         };
         let first_there = path.ancestors().find(|path| path.exists());
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| match error.kind() {
+        let made = match options.share {
+            None => DirBuilder::new().recursive(true).mode(0o700).create(&path),
+            Some(share) => sharing::make(&path, share)?,
+        };
+        made.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => not_a_directory(&path),
             _ => refused(error, "make"),
         })?;
@@ -45,15 +55,18 @@ impl Directory {
         let fd =
             rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| refused(error.into(), "open"))?;
         let stat = rustix::fs::fstat(&fd).map_err(|error| refused(error.into(), "check"))?;
-        check_owner(&path, &stat)?;
-        if !allow_network_fs {
+        match options.share {
+            None => check_owner(&path, &stat)?,
+            Some(share) => sharing::check(&path, &stat, share)?,
+        }
+        if !options.allow_network_fs {
             network_fs::refuse(&fd, &path)?;
         }
-        if durable {
+        if options.durable {
             sync_new(&path, first_there).map_err(|error| refused(error, "sync"))?;
         }
         let inode = Inode::of(&fd).map_err(|error| refused(error, "check"))?;
-        Ok(Self { fd: fd.into(), path, inode, pid: std::process::id() })
+        Ok(Self { fd: fd.into(), path, inode, pid: std::process::id(), share: options.share })
     }
 
     /// Where it is: an absolute path.
@@ -66,20 +79,45 @@ impl Directory {
         self.pid
     }
 
-    /// Opens the file `name` of this directory for reading and writing; makes it, for this user alone, if it is not there.
+    /// Opens the file `name` of this directory for reading and writing; makes it, for this user alone or for those with whom it is shared, if it is not there.
     /// Never waits, whatever is there.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = READ | OFlags::RDWR;
         let open = |flags| rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        if let Some(share) = self.share {
+            // Without O_CREAT, which Linux refuses in such directories on files of others.
+            return match open(flags) {
+                Err(Errno::NOENT) => {
+                    sharing::make_file(&self.fd, name, share)?;
+                    Ok(File::from(open(flags)?))
+                }
+                other => Ok(File::from(other?)),
+            };
+        }
         let file = match open(flags | OFlags::CREATE) {
             // In a sticky directory Linux refuses O_CREAT on a file of somebody else, even if it may be written.
-            Err(rustix::io::Errno::ACCESS) => open(flags).map_err(|error| match error {
-                rustix::io::Errno::NOENT => rustix::io::Errno::ACCESS,
+            Err(Errno::ACCESS) => open(flags).map_err(|error| match error {
+                Errno::NOENT => Errno::ACCESS,
                 other => other,
             }),
             other => other,
         };
         Ok(File::from(file?))
+    }
+
+    /// Opens the file `name` of this directory for reading and writing, if it is there.
+    pub(crate) fn open_file_if_there(&self, name: &str) -> io::Result<File> {
+        Ok(File::from(rustix::fs::openat(&self.fd, name, READ | OFlags::RDWR, Mode::empty())?))
+    }
+
+    /// Opens the file `name` of this directory for reading alone.
+    pub(crate) fn look_at_file(&self, name: &str) -> io::Result<File> {
+        Ok(File::from(rustix::fs::openat(&self.fd, name, READ | OFlags::RDONLY, Mode::empty())?))
+    }
+
+    /// Removes the file `name` of this directory.
+    pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
     }
 
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
@@ -96,6 +134,15 @@ impl Directory {
         self.fd.sync_all()
     }
 }
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How every file of a directory is opened: close-on-exec, no link, no waiting for the other end of a FIFO.
+const READ: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The directory for users who name none: `.local/state/locks` in the home of the effective user.
 ///
@@ -196,7 +243,7 @@ fn check_owner(path: &Path, stat: &Stat) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, format!("lock directory {} {complaint}", path.display())))
 }
 
-fn is_trusted(owner: u32) -> bool {
+pub(crate) fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }
 
@@ -219,7 +266,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Result<Directory> {
-        Directory::open(path, false, false)
+        Directory::open(path, &FileOptions::default())
     }
 
     fn mode(path: &Path) -> u32 {
@@ -230,7 +277,7 @@ mod tests {
     fn a_missing_directory_is_made_private_with_its_parents() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a/b");
-        Directory::open(&path, true, false).unwrap();
+        Directory::open(&path, &FileOptions::default().durable(true)).unwrap();
         assert_eq!((mode(&path), mode(&temp.path().join("a"))), (0o700, 0o700));
         // What is there already keeps its mode.
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();

@@ -26,8 +26,62 @@ pub(crate) struct FileName {
     hashed: bool,
 }
 
+/// Before the names of the side files of existing paths. Never in a name that is spelt out.
+const PATH_MARK: char = '@';
+
+/// What the name of a file says about its lock.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    Name(LockName),
+    /// The name is in the file.
+    Hashed,
+}
+
 impl FileName {
+    /// Reads the name of a lock file back; `None` for any other file, and for those of the other kind of names.
+    pub(crate) fn read(file: &str, paths: bool) -> Option<Read> {
+        let stem = file.strip_suffix(".lock")?;
+        let stem = match paths {
+            true => stem.strip_prefix(PATH_MARK)?,
+            false => stem,
+        };
+        if stem.contains('~') {
+            return (paths || !stem.starts_with(PATH_MARK)).then_some(Read::Hashed);
+        }
+        let mut name = Vec::with_capacity(stem.len());
+        let mut rest = stem.bytes();
+        while let Some(byte) = rest.next() {
+            name.push(match byte {
+                b'+' => rest.next()?.to_ascii_uppercase(),
+                b'%' => {
+                    let digits = [rest.next()?, rest.next()?];
+                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                byte => byte,
+            });
+        }
+        let name = LockName::new(String::from_utf8(name).ok()?).ok()?;
+        // What is spelt in another way is not ours.
+        (Self::of(&name).stem == stem).then_some(Read::Name(name))
+    }
+
+    /// The files of the lock whose own file has this name, but for the suffix.
+    pub(crate) fn from_stem(stem: &str) -> Self {
+        Self { stem: stem.to_owned(), hashed: stem.contains('~') }
+    }
+
+    /// The files of the lock on an existing path.
+    pub(crate) fn of_path(path: &LockName) -> Self {
+        let mut files = Self::spelt(path, MAX_FILE_NAME - SUFFIX - PATH_MARK.len_utf8());
+        files.stem.insert(0, PATH_MARK);
+        files
+    }
+
     pub(crate) fn of(name: &LockName) -> Self {
+        Self::spelt(name, MAX_FILE_NAME - SUFFIX)
+    }
+
+    fn spelt(name: &LockName, longest: usize) -> Self {
         let mut stem = String::with_capacity(name.as_str().len() + SUFFIX);
         let mut readable = 0;
         for (index, byte) in name.as_str().bytes().enumerate() {
@@ -44,7 +98,7 @@ impl FileName {
                 readable = stem.len();
             }
         }
-        let hashed = stem.len() + SUFFIX > MAX_FILE_NAME;
+        let hashed = stem.len() > longest;
         if hashed {
             stem.truncate(readable);
             stem.push('~'); // never in a name that is spelt out
@@ -137,6 +191,26 @@ mod tests {
         // An escape is never cut in two: the readable part ends before the one that does not fit.
         let cut = lock_file(&format!("{}{}", "a".repeat(119), "/".repeat(100)));
         assert_eq!(cut.find('~'), Some(119));
+    }
+
+    #[test]
+    fn the_name_reads_back() {
+        for name in ["nightly", "reports/nightly", ".Hidden", "100% É~+@", &"a".repeat(250)] {
+            let name = LockName::new(name).unwrap();
+            assert_eq!(FileName::read(&FileName::of(&name).lock(), false), Some(Read::Name(name.clone())));
+            assert_eq!(FileName::read(&FileName::of(&name).lock(), true), None);
+            assert_eq!(FileName::read(&FileName::of_path(&name).lock(), false), None);
+            let path = FileName::of_path(&name);
+            assert!(path.lock().len() <= MAX_FILE_NAME);
+            let read = if path.is_hashed() { Read::Hashed } else { Read::Name(name) };
+            assert_eq!(FileName::read(&path.lock(), true), Some(read));
+        }
+        let long = FileName::of(&LockName::new("a".repeat(251)).unwrap()).lock();
+        assert_eq!(FileName::read(&long, false), Some(Read::Hashed));
+        for other in ["x.gate", "x", ".new-1.lock", "%zz.lock", "%61.lock", "+.lock", ".lock", "X.lock"] {
+            assert_eq!(FileName::read(other, false), None, "{other}");
+        }
+        assert_eq!(FileName::of_path(&LockName::new("/var/x").unwrap()).lock(), "@%2fvar%2fx.lock");
     }
 
     /// What a case-folding, normalising file system could confuse differs in more than case.

@@ -28,6 +28,15 @@ impl Inode {
     pub(crate) fn is_regular_file(&self) -> bool {
         self.kind == FileType::RegularFile
     }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// The number of its device and its own.
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        (self.device, self.number)
+    }
 }
 
 /// Asks for no times: Linux gives a file a finer time stamp at the next write after somebody looked at the last one, and

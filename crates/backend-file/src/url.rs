@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use locks_api::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 
-use crate::backend::FileOptions;
+use crate::options::{FileOptions, Share};
 
 /// What a URL asks for.
 #[derive(Debug)]
@@ -79,12 +79,21 @@ fn options(query: &str) -> Result<FileOptions, String> {
             "false" => Ok(false),
             _ => Err(format!("the option {key:?} is true or false, not {value:?},")),
         };
-        options = match key {
-            "durable" => options.durable(on?),
-            "allow_network_fs" => options.allow_network_fs(on?),
+        options = match (key, value) {
+            ("durable", _) => options.durable(on?),
+            ("allow_network_fs", _) => options.allow_network_fs(on?),
+            ("names", "paths") => options.paths(true),
+            ("names", _) => {
+                return Err(format!("the option \"names\" can only be \"paths\", not {value:?},"));
+            }
+            ("share", "group") => options.share(Share::Group),
+            ("share", "all") => options.share(Share::All),
+            ("share", _) => {
+                return Err(format!("the option \"share\" is \"group\" or \"all\", not {value:?},"));
+            }
             _ => {
                 return Err(format!(
-                    "the option {key:?} is unknown (there are durable and allow_network_fs)"
+                    "the option {key:?} is unknown (there are durable, allow_network_fs, names and share)"
                 ));
             }
         };
@@ -112,6 +121,10 @@ mod tests {
         let parsed = parse("file:/x?durable=true&allow_network_fs=true").unwrap();
         assert_eq!(parsed.options, FileOptions::default().durable(true).allow_network_fs(true));
         assert_eq!(parse("file:/x?durable=false").unwrap().options, FileOptions::default());
+        assert_eq!(parse("file:?names=paths").unwrap().options, FileOptions::default().paths(true));
+        for (url, share) in [("file:/x?share=group", Share::Group), ("file:/x?share=all", Share::All)] {
+            assert_eq!(parse(url).unwrap().options, FileOptions::default().share(share));
+        }
     }
 
     #[test]
@@ -129,6 +142,8 @@ mod tests {
             ("file:/x?durable=yes", "\"durable\" is true or false, not \"yes\""),
             ("file:/x?durable", "\"durable\" is true or false"),
             ("file:/x?durable=true&durable=true", "twice"),
+            ("file:/x?names=any", "\"names\" can only be \"paths\", not \"any\""),
+            ("file:/x?share=me", "\"share\" is \"group\" or \"all\", not \"me\""),
             ("file:/x#y", "%23"),
             ("file:/x%00y", "NUL"),
         ] {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use locks_api::spi::{Guarantees, Scope};
+use locks_api::spi::{Guarantees, Offer, Offers, Scope};
 use locks_backend_file::FileBackend;
 use locks_conformance::{Fault, Harness, SetupError};
 use nix::mount::{MsFlags, mount, umount};
@@ -47,7 +47,16 @@ impl Harness for Files {
     type Backend = FileBackend;
 
     fn guarantees() -> Guarantees {
-        Guarantees::new("file", Scope::Host)
+        let offers = [
+            Offer::Shared,
+            Offer::Permits,
+            Offer::Downgrade,
+            Offer::Schedule,
+            Offer::Values,
+            Offer::Inspection,
+            Offer::Waiters,
+        ];
+        Guarantees::new("file", Scope::Host).with_offers(offers.into_iter().fold(Offers::NONE, Offers::with))
     }
 
     async fn start() -> Result<Self, SetupError> {

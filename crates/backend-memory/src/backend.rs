@@ -1,15 +1,17 @@
 //! The backend itself: the shortest complete one, meant to be copied.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, Recovery, Released,
-    Renewed, Result, Scope, TokenBlock, async_trait,
+    Abilities, Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, LossDetection,
+    Offers, Released, Renewed, Result, Scope, async_trait,
 };
-use locks_api::{Error, ErrorKind, Holder, LockName};
+use locks_api::{Boottime, Busy, Error, ErrorKind, LockName};
+
+use crate::row::{Next, Row, Standing};
+use crate::watched::Watched;
 
 /// Locks in the memory of this process. Several backends can share one store: each is to the others like another process.
 ///
@@ -32,11 +34,16 @@ pub struct MemoryStore(Arc<Mutex<Rows>>);
 impl MemoryStore {
     /// A backend over this store.
     pub fn connect(&self) -> MemoryBackend {
-        let guarantees = Guarantees::new("memory", Scope::Process).with_fairness(Fairness::Fifo);
-        MemoryBackend { store: self.clone(), guarantees, events: OnceLock::new() }
+        let guarantees = Guarantees::new("memory", Scope::Process)
+            .with_fairness(Fairness::Fifo)
+            .with_loss(LossDetection::Pushed)
+            .with_offers(Offers::ALL);
+        let mut rows = self.rows();
+        rows.connections += 1;
+        MemoryBackend { store: self.clone(), number: rows.connections, guarantees, events: OnceLock::new() }
     }
 
-    fn rows(&self) -> MutexGuard<'_, Rows> {
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,9 +57,11 @@ impl fmt::Debug for MemoryStore {
 /// A [`MemoryStore`] as a backend: strictly first come, first served, without expiry.
 #[derive(Debug)]
 pub struct MemoryBackend {
-    store: MemoryStore,
+    pub(crate) store: MemoryStore,
+    /// Tells it from the others over the same store.
+    pub(crate) number: u64,
     guarantees: Guarantees,
-    events: OnceLock<Events>,
+    pub(crate) events: OnceLock<Events>,
 }
 
 impl MemoryBackend {
@@ -79,102 +88,110 @@ impl MemoryBackend {
 }
 
 #[derive(Default)]
-struct Rows {
-    by_name: HashMap<LockName, Row>,
+pub(crate) struct Rows {
+    pub(crate) by_name: HashMap<LockName, MemoryRow>,
+    pub(crate) watched: Watched<Events>,
+    /// How many backends were made.
+    connections: u64,
     /// When there are more rows than this, idle ones are dropped.
     sweep_above: usize,
 }
 
-/// One lock.
-#[derive(Default)]
-struct Row {
-    /// The last token handed out, if this row has handed out any.
-    counter: Option<u64>,
-    held: Option<(Grant, Holder)>,
-    waiting: VecDeque<(Claim, Option<Events>)>,
-}
+/// Beside each holder and waiter: where to say what becomes of it.
+pub(crate) type MemoryRow = Row<Option<Events>, Option<Events>>;
 
-impl Row {
-    /// The one atomic step that grants: it takes the tokens too.
-    fn grant(&mut self, claim: &Claim) -> Result<Grant> {
-        let now = SystemTime::now();
-        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let clock = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
-        let tokens = match self.counter {
-            Some(counter) => TokenBlock::after(counter, clock),
-            None => TokenBlock::without_counter(None, clock),
-        };
-        let tokens =
-            tokens.ok_or_else(|| Error::new(ErrorKind::StoreFull, "the fencing tokens are used up"))?;
-        let grant = Grant::new(claim, tokens, Expiry::Never);
-        self.counter = Some(tokens.last().get());
-        self.held = Some((grant.clone(), (*claim.holder).clone().with_since(now)));
-        Ok(grant)
+impl Rows {
+    /// Drops idle rows now and then, so that one lock per customer does not grow for ever.
+    fn sweep(&mut self, now: Boottime) {
+        if self.by_name.len() > self.sweep_above.max(1_024) {
+            self.by_name.retain(|_, row| !row.is_idle(now));
+            self.sweep_above = 2 * self.by_name.len();
+        }
     }
 
     /// Grants the lock to whoever is next, and says so.
-    fn hand_over(&mut self) -> Result<()> {
-        self.held = None;
-        if let Some((claim, events)) = self.waiting.pop_front() {
-            let grant = self.grant(&claim)?;
-            if let Some(events) = events {
-                events.granted(grant, None);
+    pub(crate) fn hand_over(&mut self, name: &LockName, now: Boottime) -> Result<()> {
+        let Some(row) = self.by_name.get_mut(name) else { return Ok(()) };
+        while let Some(next) = row.take_next(now) {
+            match next {
+                Next::Granted(waiter) => {
+                    let events = waiter.beside;
+                    let grant = row.grant(&waiter.claim, 0, Expiry::Never, events.clone(), now)?;
+                    if let Some(events) = events {
+                        events.granted(grant, None);
+                    }
+                }
+                Next::NotDue(waiter) => {
+                    if let Some(events) = waiter.beside {
+                        events.hint(name.clone());
+                    }
+                }
+            }
+        }
+        self.watched.changed(name);
+        Ok(())
+    }
+
+    /// Somebody holds it no more: whoever is next gets it, or is to learn when it is due.
+    pub(crate) fn freed(&mut self, name: &LockName) -> Result<()> {
+        let now = Boottime::now();
+        self.hand_over(name, now)?;
+        if let Some(row) = self.by_name.get(name).filter(|row| row.due_in(now).is_some()) {
+            for events in row.waiting.iter().filter_map(|waiter| waiter.beside.as_ref()) {
+                events.hint(name.clone());
             }
         }
         Ok(())
+    }
+
+    /// Ends this very grant.
+    pub(crate) fn release(&mut self, grant: &Grant, completed: bool) -> Result<Released> {
+        let row = self.by_name.get_mut(&grant.name);
+        match row.and_then(|row| row.release(grant, completed)) {
+            Some(_) => self.freed(&grant.name).map(|()| Released::Done),
+            None => Ok(Released::NotHeld),
+        }
     }
 }
 
 impl Inline for MemoryBackend {
     fn acquire(&self, claim: &Claim) -> Result<Attempt> {
+        let now = Boottime::now();
         let mut rows = self.store.rows();
-        rows.sweep();
-        let row = rows.by_name.entry(claim.name.clone()).or_default();
-        let position = row.waiting.iter().position(|(waiter, _)| waiter.id == claim.id);
-        match &row.held {
-            None => row.grant(claim).map(Attempt::Granted),
-            Some((grant, _)) if grant.claim == claim.id => Ok(Attempt::Granted(grant.clone())),
-            Some((_, holder)) if claim.may_wait => {
-                let holder = holder.clone();
-                let position = position.unwrap_or_else(|| {
-                    row.waiting.push_back((claim.clone(), self.events.get().cloned()));
-                    row.waiting.len() - 1
-                });
-                Ok(Attempt::queued(u64::try_from(position).ok(), Some(holder)))
+        rows.sweep(now);
+        if rows.by_name.get(&claim.name).is_some_and(|row| !row.waiting.is_empty()) {
+            // A minimum hold may be over since the last step.
+            rows.hand_over(&claim.name, now)?;
+        }
+        let Rows { by_name, watched, .. } = &mut *rows;
+        let row = by_name.entry(claim.name.clone()).or_default();
+        let events = || self.events.get().cloned();
+        match row.standing(claim, now)? {
+            Standing::Holds(at) => Ok(Attempt::Granted(row.held[at].grant.clone())),
+            Standing::Next => {
+                let grant = row.grant(claim, 0, Expiry::Never, events(), now)?;
+                watched.changed(&claim.name);
+                Ok(Attempt::Granted(grant))
             }
-            Some((_, holder)) => Ok(Attempt::held(Some(holder.clone()))),
+            Standing::NotDue(remaining) => Ok(Attempt::Busy(Busy::NotDue { remaining })),
+            Standing::Behind(_) if !claim.may_wait => Ok(Attempt::held(row.holder())),
+            Standing::Behind(ahead) => {
+                row.wait(claim, ahead, events());
+                let (position, by) = (u64::try_from(ahead).ok(), row.holder());
+                Ok(Attempt::Queued { position, by, check_in: row.due_in(now) })
+            }
         }
     }
 
     fn cancel(&self, claim: &Claim) -> Result<()> {
         let mut rows = self.store.rows();
-        let Some(row) = rows.by_name.get_mut(&claim.name) else { return Ok(()) };
-        row.waiting.retain(|(waiter, _)| waiter.id != claim.id);
-        match &row.held {
-            Some((grant, _)) if grant.claim == claim.id => row.hand_over(),
-            _ => Ok(()),
-        }
+        let was_there = rows.by_name.get_mut(&claim.name).is_some_and(|row| row.cancel(claim.id));
+        // Who came behind it may be next now.
+        if was_there { rows.freed(&claim.name) } else { Ok(()) }
     }
 
     fn release(&self, grant: &Grant) -> Result<Released> {
-        let mut rows = self.store.rows();
-        match rows.by_name.get_mut(&grant.name) {
-            Some(row) if row.held.as_ref().is_some_and(|(held, _)| held.is_same_as(grant)) => {
-                row.hand_over().map(|()| Released::Done)
-            }
-            _ => Ok(Released::NotHeld),
-        }
-    }
-}
-
-impl Rows {
-    /// Drops idle rows now and then, so that one lock per customer does not grow for ever. A counter that is gone goes on at the
-    /// clock, above everything it has handed out.
-    fn sweep(&mut self) {
-        if self.by_name.len() > self.sweep_above.max(1_024) {
-            self.by_name.retain(|_, row| row.held.is_some());
-            self.sweep_above = 2 * self.by_name.len();
-        }
+        self.store.rows().release(grant, false)
     }
 }
 
@@ -205,6 +222,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn close(&self) -> Result<()> {
+        self.store.rows().watched.leave(self.number);
         Ok(())
     }
 
@@ -212,7 +230,12 @@ impl Backend for MemoryBackend {
         Some(self)
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::none()
+            .with_downgrade(self)
+            .with_together(self)
+            .with_schedule(self)
+            .with_values(self)
+            .with_inspect(self)
     }
 }

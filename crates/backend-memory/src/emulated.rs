@@ -20,7 +20,9 @@
 //! # }).unwrap();
 //! ```
 
+mod abilities;
 mod backend;
+mod data;
 mod line;
 mod store;
 

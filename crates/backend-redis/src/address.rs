@@ -1,10 +1,16 @@
 //! `redis:`, `rediss:` and `redis+unix:` URLs.
 
+use std::time::Duration;
+
 use locks_api::{Error, ErrorKind, Result};
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 use url::Url;
 
 use crate::options::{Durability, RedisOptions};
+
+/// After so long without a packet the system asks whether the other side is there.
+const ALIVE_AFTER: Duration = Duration::from_secs(15);
 
 /// Takes apart a URL: where the server is, and our options behind the `?`.
 ///
@@ -72,7 +78,12 @@ pub(crate) fn client(info: ConnectionInfo) -> Result<Client> {
         .set_protocol(ProtocolVersion::RESP3)
         // One right less that our user needs, and one command less for each connection.
         .set_skip_set_lib_name();
-    Client::open(info.set_redis_settings(settings))
+    let mut tcp = info.tcp_settings().clone();
+    if tcp.keepalive().is_none() {
+        // Whoever only watches asks for nothing, and would not notice that nobody is there any more.
+        tcp = tcp.set_keepalive(TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_AFTER / 3));
+    }
+    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
         .map_err(|error| wrong("the connection settings make no sense").with_source(error))
 }
 
@@ -102,8 +113,6 @@ fn wrong(complaint: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use redis::ConnectionAddr;
 
     use super::*;

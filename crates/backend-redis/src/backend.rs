@@ -1,11 +1,11 @@
 //! A Redis server as a backend.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, InstanceId, LossDetection,
-    Recovery, Released, Renewed, Restart, Result, Scope, async_trait,
+    Abilities, Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, LossDetection,
+    Offer, Offers, Released, Renewed, Restart, Result, Scope, async_trait,
 };
 use locks_api::{Boottime, Error, ErrorKind};
 use redis::Client;
@@ -24,9 +24,8 @@ use crate::scripts::Step;
 /// atomically; a batch of claims is one script too.
 #[derive(Debug)]
 pub struct RedisBackend {
-    link: Link,
+    pub(crate) link: Link,
     listener: Arc<Listener>,
-    instance: OnceLock<InstanceId>,
     durability: Durability,
     guarantees: Guarantees,
 }
@@ -70,7 +69,7 @@ impl RedisBackend {
         let guarantees = Self::promises(&options);
         let durability = options.durability;
         let link = Link::new(client, options, Arc::clone(&listener));
-        Self { link, listener, instance: OnceLock::new(), durability, guarantees }
+        Self { link, listener, durability, guarantees }
     }
 
     /// What a backend with these options promises.
@@ -80,6 +79,7 @@ impl RedisBackend {
             .with_fairness(Fairness::Fifo)
             .with_loss(LossDetection::Pushed)
             .with_restart(Restart::Grace)
+            .with_offers(Offer::ALL.into_iter().fold(Offers::NONE, Offers::with))
     }
 
     /// Makes the namespace ready on a server that is known to be new: it then needs no grace, and one that runs is ended. Only the
@@ -94,7 +94,7 @@ impl RedisBackend {
     ///
     /// If dropped, it may or may not have happened.
     pub async fn set_up(&self) -> Result<()> {
-        let session = self.link.session(None).await?;
+        let session = self.link.session().await?;
         self.link.reopen(&session, Beginning::New).await
     }
 
@@ -106,19 +106,48 @@ impl RedisBackend {
         self
     }
 
-    async fn session(&self) -> Result<Arc<Session>> {
-        self.link.session(self.instance.get().copied()).await
+    /// Asks for locks by this step, in the server's present epoch. The answers, and for how long was waited for each.
+    pub(crate) async fn ask_for(
+        &self,
+        step: &Step,
+        claims: &[&Claim],
+    ) -> Result<(Arc<Session>, Vec<String>, Duration)> {
+        let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
+        let mut call = self.call(claims, |claim| claim.name.as_str());
+        if let Some(first) = claims.first() {
+            call.arguments.push(self.link.introduce(first.instance).to_string());
+        }
+        for claim in claims {
+            let ttl = claim.ttl.or(self.guarantees.ttl.map(|limits| limits.default)).unwrap_or_default();
+            record::encode_claim(claim, ttl, &mut call.arguments);
+        }
+        let session = self.link.session().await?;
+        self.listener.expect(claims.iter().copied());
+        let answers = match self.attempt(&session, step, &call, limit).await? {
+            Some(answers) => answers,
+            None => {
+                self.link.reopen(&session, Beginning::Cautious).await?;
+                let again = self.attempt(&session, step, &call, limit).await?;
+                again.ok_or_else(|| {
+                    Error::new(ErrorKind::Unavailable, "the server's epoch changed twice in a row")
+                })?
+            }
+        };
+        Ok((session, answers, limit))
     }
 
-    /// Asks for locks. `None` if the server is in another epoch than the one we know.
-    async fn attempt(&self, session: &Session, call: &Call, limit: Duration) -> Result<Option<Vec<String>>> {
+    /// Asks once. `None` if the server is in another epoch than the one we know.
+    async fn attempt(
+        &self,
+        session: &Session,
+        step: &Step,
+        call: &Call,
+        limit: Duration,
+    ) -> Result<Option<Vec<String>>> {
         let sent = Boottime::now();
-        let answers = texts(self.link.run(session, &self.link.scripts().acquire, call, limit).await?)?;
+        let answers = texts(&self.link.run(session, step, call, limit).await?)?;
         if answers == ["E"] {
             return Ok(None);
-        }
-        if answers.len() != call.keys.len() {
-            return Err(strange(answers));
         }
         if let Some(time) = answers.iter().find_map(|answer| record::queued_at(answer)) {
             self.listener.set_clock(sent, time);
@@ -126,23 +155,45 @@ impl RedisBackend {
         Ok(Some(answers))
     }
 
-    /// Runs a script that answers with a text for each lock.
-    async fn answers(
+    /// Does something with grants. A text for each.
+    async fn with_grants(
         &self,
-        session: &Session,
         step: &Step,
-        call: &Call,
-        limit: Duration,
-    ) -> Result<Vec<String>> {
-        let answers = texts(self.link.run(session, step, call, limit).await?)?;
-        if answers.len() != call.keys.len() {
+        grants: &[Grant],
+    ) -> Result<(Arc<Session>, Vec<String>, Duration)> {
+        let limit = patience(grants.iter().filter_map(ttl));
+        let call = self.grants(grants);
+        let session = self.link.session().await?;
+        let answers = texts(&self.link.run(&session, step, &call, limit).await?)?;
+        if answers.len() != grants.len() {
             return Err(strange(answers));
         }
-        Ok(answers)
+        Ok((session, answers, limit))
+    }
+
+    /// Does something with this very grant, and with what `more` says.
+    pub(crate) async fn with_grant(
+        &self,
+        step: &Step,
+        grant: &Grant,
+        more: Option<&str>,
+    ) -> Result<Released> {
+        let mut call = self.grants(std::slice::from_ref(grant));
+        call.arguments.extend(more.map(str::to_owned));
+        match &self.about(step, &call, patience(ttl(grant).into_iter())).await?[..] {
+            [answer] => record::released(answer),
+            other => Err(strange(other)),
+        }
+    }
+
+    /// Runs a script that is about one lock, as texts.
+    pub(crate) async fn about(&self, step: &Step, call: &Call, limit: Duration) -> Result<Vec<String>> {
+        let session = self.link.session().await?;
+        texts(&self.link.run(&session, step, call, limit).await?)
     }
 
     /// Fails unless so many replicas have what was written as the options ask for.
-    async fn replicate(&self, session: &Session, limit: Duration) -> Result<()> {
+    pub(crate) async fn replicate(&self, session: &Session, limit: Duration) -> Result<()> {
         let Durability::Replicated(wanted) = self.durability else { return Ok(()) };
         let count = self.link.replicated(session, wanted, limit).await?;
         if count < wanted {
@@ -154,9 +205,33 @@ impl RedisBackend {
         Ok(())
     }
 
-    fn call<'a, T: 'a>(&self, items: &'a [T], name: impl Fn(&'a T) -> &'a str) -> Call {
+    pub(crate) fn call<'a, T: 'a>(&self, items: &'a [T], name: impl Fn(&'a T) -> &'a str) -> Call {
         let keys = items.iter().map(|item| self.link.lock_key(name(item))).collect();
         Call { keys, arguments: Vec::with_capacity(items.len() * 4 + 1) }
+    }
+
+    async fn acquire_sound(&self, claims: &[&Claim]) -> Result<Vec<Result<Attempt>>> {
+        let (session, answers, limit) = self.ask_for(&self.link.scripts().acquire, claims).await?;
+        if answers.len() != claims.len() {
+            return Err(strange(answers));
+        }
+        let mut attempts: Vec<Result<Attempt>> =
+            claims.iter().zip(&answers).map(|(claim, answer)| record::attempt(claim, answer)).collect();
+        let settled = claims.iter().zip(&attempts).filter(|(_, attempt)| match attempt {
+            Ok(attempt) => !matches!(attempt, Attempt::Queued { .. }),
+            // A claim whose answer makes no sense may wait all the same.
+            Err(error) => error.kind() != ErrorKind::Backend,
+        });
+        self.listener.forget(settled.map(|(claim, _)| claim.id));
+        if attempts.iter().any(|attempt| matches!(attempt, Ok(Attempt::Granted(_))))
+            && let Err(error) = self.replicate(&session, limit).await
+        {
+            // The engine asks again, for the same grants.
+            for attempt in attempts.iter_mut().filter(|attempt| matches!(attempt, Ok(Attempt::Granted(_)))) {
+                *attempt = Err(error.clone());
+            }
+        }
+        Ok(attempts)
     }
 
     fn grants(&self, grants: &[Grant]) -> Call {
@@ -181,76 +256,36 @@ impl Backend for RedisBackend {
     }
 
     async fn acquire(&self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>> {
-        let Some(first) = claims.first() else { return Ok(Vec::new()) };
-        let instance = *self.instance.get_or_init(|| first.instance);
-        let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
-        let mut call = self.call(claims, |claim| claim.name.as_str());
-        call.arguments.push(instance.to_string());
-        for claim in claims {
-            let ttl = claim.ttl.or(self.guarantees.ttl.map(|limits| limits.default)).unwrap_or_default();
-            call.arguments.push(claim.id.to_string());
-            call.arguments.push(ttl.as_micros().to_string());
-            call.arguments.push(u8::from(claim.may_wait).to_string());
-            call.arguments.push(record::encode_holder(&claim.holder));
+        let sound: Vec<&Claim> = claims.iter().filter(|claim| record::check(claim).is_ok()).collect();
+        let mut attempts = match sound.is_empty() {
+            true => Vec::new(),
+            false => self.acquire_sound(&sound).await?,
         }
-        let session = self.session().await?;
-        self.listener.expect(claims.iter());
-        let answers = match self.attempt(&session, &call, limit).await? {
-            Some(answers) => answers,
-            None => {
-                self.link.reopen(&session, Beginning::Cautious).await?;
-                let again = self.attempt(&session, &call, limit).await?;
-                again.ok_or_else(|| {
-                    Error::new(ErrorKind::Unavailable, "the server's epoch changed twice in a row")
-                })?
-            }
+        .into_iter();
+        let attempt = |claim: &Claim| {
+            record::check(claim)?;
+            attempts.next().unwrap_or_else(|| Err(strange("no answer")))
         };
-        let mut attempts: Vec<Result<Attempt>> =
-            claims.iter().zip(&answers).map(|(claim, answer)| record::attempt(claim, answer)).collect();
-        let settled = claims.iter().zip(&attempts).filter(|(_, attempt)| {
-            // A claim whose answer makes no sense may wait all the same.
-            matches!(attempt, Ok(Attempt::Granted(_) | Attempt::Busy(_)))
-        });
-        self.listener.forget(settled.map(|(claim, _)| claim.id));
-        if attempts.iter().any(|attempt| matches!(attempt, Ok(Attempt::Granted(_))))
-            && let Err(error) = self.replicate(&session, limit).await
-        {
-            // The engine asks again, for the same grants.
-            for attempt in attempts.iter_mut().filter(|attempt| matches!(attempt, Ok(Attempt::Granted(_)))) {
-                *attempt = Err(error.clone());
-            }
-        }
-        Ok(attempts)
+        Ok(claims.iter().map(attempt).collect())
     }
 
     async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
         let mut call = self.call(claims, |claim| claim.name.as_str());
         call.arguments.extend(claims.iter().map(|claim| claim.id.to_string()));
         let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
-        let session = self.session().await?;
+        let session = self.link.session().await?;
         self.link.run(&session, &self.link.scripts().cancel, &call, limit).await?;
         self.listener.forget(claims.iter().map(|claim| claim.id));
         Ok(claims.iter().map(|_| Ok(())).collect())
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
-        let call = self.grants(grants);
-        let session = self.session().await?;
-        let limit = patience(grants.iter().filter_map(ttl));
-        let answers = self.answers(&session, &self.link.scripts().release, &call, limit).await?;
-        let released = |answer: &String| match answer.as_str() {
-            "1" => Ok(Released::Done),
-            "0" => Ok(Released::NotHeld),
-            other => Err(strange(other)),
-        };
-        Ok(answers.iter().map(released).collect())
+        let (_, answers, _) = self.with_grants(&self.link.scripts().release, grants).await?;
+        Ok(answers.iter().map(|answer| record::released(answer)).collect())
     }
 
     async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>> {
-        let call = self.grants(grants);
-        let session = self.session().await?;
-        let limit = patience(grants.iter().filter_map(ttl));
-        let answers = self.answers(&session, &self.link.scripts().renew, &call, limit).await?;
+        let (session, answers, limit) = self.with_grants(&self.link.scripts().renew, grants).await?;
         self.replicate(&session, limit).await?;
         answers.iter().map(|answer| record::renewed(answer)).collect()
     }
@@ -264,17 +299,24 @@ impl Backend for RedisBackend {
         None
     }
 
-    /// None is needed: a grant that a restart brought back carries its own end, and no grace is shorter than any ttl. What nobody renews is gone
+    /// No recovery is needed: a grant that a restart brought back carries its own end, and no grace is shorter than any ttl. What nobody renews is gone
     /// before anything is granted.
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::none()
+            .with_downgrade(self)
+            .with_together(self)
+            .with_schedule(self)
+            .with_values(self)
+            .with_inspect(self)
     }
 }
 
+/// How long to wait for the answer to what is no step of a lock.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long to wait for the answer to a step: a quarter of the smallest ttl, so that a renewal can be repeated in time.
 fn patience(ttls: impl Iterator<Item = Duration>) -> Duration {
-    let (least, most) = (Duration::from_millis(250), Duration::from_secs(2));
-    ttls.min().map_or(most, |ttl| (ttl / 4).clamp(least, most))
+    ttls.min().map_or(PATIENCE, |ttl| (ttl / 4).clamp(Duration::from_millis(250), PATIENCE))
 }
 
 fn ttl(grant: &Grant) -> Option<Duration> {

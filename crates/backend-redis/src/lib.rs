@@ -4,12 +4,15 @@
 mod address;
 mod backend;
 mod error;
+mod inspect;
+mod kinds;
 mod link;
 mod listener;
 mod options;
 mod record;
 mod scripts;
 mod server;
+mod values;
 
 use locks_api::{Locks, Result};
 

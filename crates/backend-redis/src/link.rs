@@ -3,8 +3,9 @@
 //! One connection carries all steps of a `Locks` and all that the server says on its own. It is never reconnected unseen: a server that was started again or
 //! promoted may have forgotten grants, so every new connection compares the server's incarnation with the one in the epoch record.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use locks_api::spi::InstanceId;
@@ -33,6 +34,9 @@ const SETTINGS_HOLD_FOR: Duration = Duration::from_secs(15);
 /// With their last token, so that the next grant has a block of them; a lock that is not known goes on at the clock.
 const IDLE_LOCKS_ARE_KEPT_FOR: Duration = Duration::from_secs(3600);
 
+/// How many keys the server looks at before it answers others.
+const SCANNED_AT_ONCE: u32 = 1000;
+
 /// Where the server is and how it is reached.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -42,6 +46,10 @@ pub(crate) struct Link {
     /// Begins all keys and channels. The braces keep them on one slot.
     prefix: String,
     listener: Arc<Listener>,
+    /// What the server calls this process, once it has asked for a lock.
+    instance: OnceLock<InstanceId>,
+    /// The channels of the locks whose values are watched.
+    watched: Mutex<HashSet<String>>,
     session: Mutex<Option<Arc<Session>>>,
     connecting: AsyncMutex<Attempts>,
 }
@@ -65,6 +73,10 @@ pub(crate) struct Session {
     heard_at: AtomicU64,
     /// When the server was last looked at, likewise.
     looked_at: AtomicU64,
+    /// Whether the process's own channel is among `channels`.
+    hears: AtomicBool,
+    /// What it is subscribed to. Whoever changes that holds it meanwhile.
+    channels: AsyncMutex<HashSet<String>>,
     state: Mutex<State>,
 }
 
@@ -94,6 +106,8 @@ impl Link {
             scripts: Scripts::new(kept, str::to_owned),
             prefix,
             listener,
+            instance: OnceLock::new(),
+            watched: Mutex::default(),
             session: Mutex::default(),
             connecting: AsyncMutex::default(),
         }
@@ -111,13 +125,58 @@ impl Link {
         format!("{}l:{name}", self.prefix)
     }
 
+    /// What the names of lock records begin with.
+    pub(crate) fn lock_prefix(&self) -> String {
+        self.lock_key("")
+    }
+
+    /// What the server calls this process: the id under which it asked first. What is said to it is heard over every
+    /// [`session`](Self::session) from now on.
+    pub(crate) fn introduce(&self, instance: InstanceId) -> InstanceId {
+        *self.instance.get_or_init(|| instance)
+    }
+
     /// A connection to a server that has been looked at, in its present epoch.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`] if there is none to be had now; [`ErrorKind::Unsupported`] and [`ErrorKind::Config`] if the server is
     /// refused; [`ErrorKind::PermissionDenied`] if it refuses us.
-    pub(crate) async fn session(&self, instance: Option<InstanceId>) -> Result<Arc<Session>> {
+    pub(crate) async fn session(&self) -> Result<Arc<Session>> {
+        let session = self.reach().await?;
+        if !session.hears.load(Ordering::Acquire)
+            && let Some(channel) = self.own_channel()
+        {
+            session.subscribe(channel).await?;
+            session.hears.store(true, Ordering::Release);
+        }
+        Ok(session)
+    }
+
+    /// Hears what is said about the value of this lock, from now on and over every connection.
+    pub(crate) async fn watch(&self, name: &str) -> Result<()> {
+        let channel = self.value_channel(name);
+        self.watched().insert(channel.clone());
+        let session = self.session().await?;
+        session.subscribe(channel).await
+    }
+
+    /// Hears that no more.
+    pub(crate) async fn unwatch(&self, name: &str) -> Result<()> {
+        let channel = self.value_channel(name);
+        self.watched().remove(&channel);
+        let Some(session) = self.present() else { return Ok(()) };
+        let mut channels = session.channels.lock().await;
+        // Somebody may have come meanwhile.
+        if self.watched().contains(&channel) || !channels.remove(&channel) {
+            return Ok(());
+        }
+        let mut connection = session.connection.clone();
+        let leave = async move { connection.unsubscribe(channel).await.map(|()| Value::Nil) };
+        session.within(CONNECTED_WITHIN / 2, leave).await.map(drop)
+    }
+
+    async fn reach(&self) -> Result<Arc<Session>> {
         let asked_at = Boottime::now();
         if let Some(session) = self.present() {
             if session.is_fresh(asked_at) {
@@ -136,7 +195,7 @@ impl Link {
         {
             return Err(error.clone());
         }
-        let connected = timeout(CONNECTED_WITHIN, self.connect(instance, &mut attempts)).await;
+        let connected = timeout(CONNECTED_WITHIN, self.connect(&mut attempts)).await;
         let connected = connected.unwrap_or_else(|_| Err(silent(CONNECTED_WITHIN)));
         match connected {
             Ok(session) => {
@@ -193,9 +252,39 @@ impl Link {
         self.open_epoch(session, incarnation, beginning, &mut attempts).await
     }
 
+    /// Some of the keys that match this pattern, and where to go on, until that is `"0"` again.
+    pub(crate) async fn scan(
+        &self,
+        session: &Session,
+        pattern: &str,
+        cursor: &str,
+    ) -> Result<(String, Vec<String>)> {
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED_AT_ONCE);
+        match session.within(CONNECTED_WITHIN / 2, session.ask(&scan)).await? {
+            Value::Array(answer) => match &answer[..] {
+                [cursor, keys] => Ok((text(cursor)?.to_owned(), texts(keys)?)),
+                _ => Err(strange(answer)),
+            },
+            other => Err(strange(other)),
+        }
+    }
+
     /// Ends the connection.
     pub(crate) fn close(&self) {
         self.replace(None);
+    }
+
+    fn own_channel(&self) -> Option<String> {
+        self.instance.get().map(|instance| format!("{}e:{instance}", self.prefix))
+    }
+
+    fn value_channel(&self, name: &str) -> String {
+        format!("{}c:{name}", self.prefix)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn present(&self) -> Option<Arc<Session>> {
@@ -242,7 +331,7 @@ impl Link {
         Ok(Some(session))
     }
 
-    async fn connect(&self, instance: Option<InstanceId>, attempts: &mut Attempts) -> Result<Session> {
+    async fn connect(&self, attempts: &mut Attempts) -> Result<Session> {
         let broken = Arc::new(AtomicBool::new(false));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -254,11 +343,14 @@ impl Link {
         info.arg(&SECTIONS);
         let mut asking = connection.clone();
         let mut listening = connection.clone();
+        let own = self.own_channel();
+        let hears = AtomicBool::new(own.is_some());
+        let channels: HashSet<String> = self.watched().iter().cloned().chain(own).collect();
         let (answer, subscribed) = tokio::join!(asking.send_packed_command(&info), async {
-            match instance {
-                Some(instance) => listening.subscribe(format!("{}e:{instance}", self.prefix)).await,
-                None => Ok(()),
+            if channels.is_empty() {
+                return Ok(());
             }
+            listening.subscribe(channels.iter().collect::<Vec<_>>()).await
         });
         let answer = answer.and_then(Value::extract_error).map_err(classify)?;
         subscribed.map_err(classify)?;
@@ -273,6 +365,8 @@ impl Link {
             broken,
             heard_at: AtomicU64::new(Boottime::now().as_nanos()),
             looked_at: AtomicU64::new(Boottime::now().as_nanos()),
+            hears,
+            channels: AsyncMutex::new(channels),
             state: Mutex::new(State { incarnation: incarnation.clone(), epoch: "-".into() }),
         };
         self.open_epoch(&session, incarnation, Beginning::Cautious, attempts).await?;
@@ -309,7 +403,7 @@ impl Link {
                 answer => answer,
             }
         };
-        let answer = texts(session.within(CONNECTED_WITHIN / 2, ask).await?)?;
+        let answer = texts(&session.within(CONNECTED_WITHIN / 2, ask).await?)?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["K", record] => {
                 let id = record.split(' ').next().unwrap_or(record);
@@ -349,12 +443,25 @@ impl Session {
         since(&self.looked_at, now) >= SETTINGS_HOLD_FOR
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn epoch(&self) -> Arc<str> {
         Arc::clone(&self.state().epoch)
+    }
+
+    /// Hears what is said on this channel.
+    async fn subscribe(&self, channel: String) -> Result<()> {
+        let mut channels = self.channels.lock().await;
+        if channels.contains(&channel) {
+            return Ok(());
+        }
+        let (mut connection, name) = (self.connection.clone(), channel.clone());
+        let join = async move { connection.subscribe(name).await.map(|()| Value::Nil) };
+        self.within(CONNECTED_WITHIN / 2, join).await?;
+        channels.insert(channel);
+        Ok(())
     }
 
     async fn ask(&self, command: &Cmd) -> redis::RedisResult<Value> {
@@ -417,7 +524,7 @@ pub(crate) fn text(answer: &Value) -> Result<&str> {
 }
 
 /// The texts of an answer that is a list.
-pub(crate) fn texts(answer: Value) -> Result<Vec<String>> {
+pub(crate) fn texts(answer: &Value) -> Result<Vec<String>> {
     match answer {
         Value::Array(answers) => answers.iter().map(|answer| text(answer).map(str::to_owned)).collect(),
         other => Err(strange(other)),

@@ -98,11 +98,10 @@ impl Listener {
                     );
                 }
             }
-            Message::Lost(claim, name) => {
-                if let Ok(name) = LockName::new(name) {
-                    events.lost(name, claim, locks_api::LossReason::Expired);
-                }
-            }
+            Message::Lost(claim, reason, name) => about(name, |name| events.lost(name, claim, reason)),
+            Message::Asked(claim, name) => about(name, |name| events.asked(name, claim)),
+            Message::Hint(name) => about(name, |name| events.hint(name)),
+            Message::Changed(name) => about(name, |name| events.changed(name)),
         }
     }
 
@@ -117,6 +116,13 @@ impl Listener {
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<ClaimId, Claim>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is no name is said about nothing.
+fn about(name: &str, say: impl FnOnce(LockName)) {
+    if let Ok(name) = LockName::new(name) {
+        say(name);
     }
 }
 

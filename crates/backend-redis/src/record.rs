@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use locks_api::spi::{Attempt, Claim, ClaimId, Expiry, Grant, Renewed, TokenBlock};
+use locks_api::spi::{Attempt, Claim, ClaimId, Expiry, Grant, Mode, Released, Renewed, TokenBlock};
 use locks_api::{Busy, Error, ErrorKind, FencingToken, Holder, LossReason, Result};
 
 use crate::error::strange;
@@ -10,23 +10,83 @@ use crate::error::strange;
 /// Between the parts of a holder. Host names have none, and the label comes last.
 const SEPARATOR: char = '\u{1f}';
 
+/// No instant is kept for longer.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Fails with [`ErrorKind::Config`] if the claim asks for what can't be kept.
+pub(crate) fn check(claim: &Claim) -> Result<()> {
+    for (option, time) in [("min_hold", claim.min_hold()), ("once_per", claim.once_per())] {
+        if time.is_some_and(|time| time > LONGEST_INTERVAL) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("{option} is longer than the 366 days for which this store remembers a lock"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What the scripts are told of a claim: its id, its ttl, how it asks and who, and its terms if it has any.
+pub(crate) fn encode_claim(claim: &Claim, ttl: Duration, arguments: &mut Vec<String>) {
+    let terms = terms(claim);
+    let how = u8::from(claim.may_wait) + if terms.is_some() { 2 } else { 0 };
+    let holder = encode_holder(&claim.holder);
+    arguments.push(claim.id.to_string());
+    arguments.push(ttl.as_micros().to_string());
+    arguments.push(how.to_string());
+    arguments.push(match claim.value() {
+        Some(value) => format!("{value}{holder}"),
+        None => holder,
+    });
+    arguments.extend(terms);
+}
+
+/// How the lock is to be held, unless that is alone and without anything else.
+fn terms(claim: &Claim) -> Option<String> {
+    let (mode, weight, limit) = match claim.mode {
+        Mode::Exclusive if claim.extras.is_none() => return None,
+        Mode::Shared => ('S', 1, 0),
+        Mode::Permits { count, limit } => ('P', count, limit),
+        _ => ('X', 1, 0),
+    };
+    let micros = |time: Option<Duration>| time.unwrap_or_default().as_micros();
+    let (least, interval) = (micros(claim.min_hold()), micros(claim.once_per()));
+    let value = claim.value().map_or_else(|| "-".to_owned(), |value| value.len().to_string());
+    Some(format!("/{mode},{weight},{limit},{least},{interval},{value}"))
+}
+
+/// How a lock is held or asked for: `<X, S or P> <weight> <limit>`.
+pub(crate) fn mode(kind: &str, weight: &str, limit: &str) -> Option<Mode> {
+    match kind {
+        "X" => Some(Mode::Exclusive),
+        "S" => Some(Mode::Shared),
+        "P" => Some(Mode::Permits { count: weight.parse().ok()?, limit: limit.parse().ok()? }),
+        _ => None,
+    }
+}
+
 /// Who asks, for people to read.
-pub(crate) fn encode_holder(holder: &Holder) -> String {
+fn encode_holder(holder: &Holder) -> String {
     let pid = holder.pid.map(|pid| pid.to_string()).unwrap_or_default();
     let host = holder.host.as_deref().unwrap_or_default();
     let label = holder.label.as_deref().unwrap_or_default();
     format!("{pid}{SEPARATOR}{host}{SEPARATOR}{label}")
 }
 
-/// `"<since> <holder>"`.
-fn decode_holder(text: &str) -> Option<Holder> {
+/// `"<since> <holder>"`, or `"-"` if nobody is known.
+pub(crate) fn decode_holder(text: &str) -> Option<Holder> {
     let (since, holder) = text.split_once(' ')?;
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.parse().ok()?);
+    Some(decode_person(holder)?.with_since(since))
+}
+
+/// A holder without its beginning.
+pub(crate) fn decode_person(holder: &str) -> Option<Holder> {
     let mut parts = holder.splitn(3, SEPARATOR).map(|part| (!part.is_empty()).then(|| part.to_owned()));
     let mut decoded = Holder::default();
     decoded.pid = parts.next()?.and_then(|pid| pid.parse().ok());
     decoded.host = parts.next()?;
     decoded.label = parts.next()?;
-    decoded.since = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.parse().ok()?));
     Some(decoded)
 }
 
@@ -38,6 +98,14 @@ pub(crate) fn attempt(claim: &Claim, reply: &str) -> Result<Attempt> {
         "Q" => queued(rest),
         "B" => Some(Attempt::held(decode_holder(rest))),
         "R" => micros(rest).map(|remaining| Attempt::Busy(Busy::Grace { remaining })),
+        "N" => micros(rest).map(|remaining| Attempt::Busy(Busy::NotDue { remaining })),
+        "M" => {
+            let asked = claim.mode.limit().unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::LimitMismatch,
+                format!("the semaphore is in use with a limit of {rest} and was asked for with {asked}"),
+            ));
+        }
         "T" => return Err(Error::new(ErrorKind::StoreFull, "the fencing tokens are used up")),
         _ => None,
     };
@@ -61,6 +129,15 @@ fn queued(text: &str) -> Option<Attempt> {
     Some(Attempt::Queued { position, by: decode_holder(words.next()?), check_in })
 }
 
+/// The answer to one release, and to what else is done with a grant.
+pub(crate) fn released(reply: &str) -> Result<Released> {
+    match reply {
+        "1" => Ok(Released::Done),
+        "0" => Ok(Released::NotHeld),
+        other => Err(strange(other)),
+    }
+}
+
 /// The answer to one renewal: the µs to live, or why not.
 pub(crate) fn renewed(reply: &str) -> Result<Renewed> {
     let reason = match reply {
@@ -81,18 +158,31 @@ pub(crate) fn renewed(reply: &str) -> Result<Renewed> {
 pub(crate) enum Message<'a> {
     /// This claim now holds its lock; the rest is for [`granted`].
     Granted(ClaimId, &'a str),
-    /// This claim's time is over.
-    Lost(ClaimId, &'a str),
+    /// This claim's hold is over.
+    Lost(ClaimId, LossReason, &'a str),
+    /// Whoever holds this lock by this claim is asked to give it back.
+    Asked(ClaimId, &'a str),
+    /// Those who wait for this lock are to ask again.
+    Hint(&'a str),
+    /// The value of this lock has changed.
+    Changed(&'a str),
 }
 
 impl<'a> Message<'a> {
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
-        let mut words = text.splitn(3, ' ');
-        let code = words.next()?;
-        let claim = ClaimId::from_bits(u128::from_str_radix(words.next()?, 16).ok()?);
+        let (code, rest) = text.split_once(' ')?;
         match code {
-            "g" => Some(Self::Granted(claim, words.next()?)),
-            "l" => Some(Self::Lost(claim, words.next()?)),
+            "h" => return Some(Self::Hint(rest)),
+            "c" => return Some(Self::Changed(rest)),
+            _ => {}
+        }
+        let (claim, rest) = rest.split_once(' ')?;
+        let claim = ClaimId::from_bits(u128::from_str_radix(claim, 16).ok()?);
+        match code {
+            "g" => Some(Self::Granted(claim, rest)),
+            "l" => Some(Self::Lost(claim, LossReason::Expired, rest)),
+            "b" => Some(Self::Lost(claim, LossReason::Revoked, rest)),
+            "a" => Some(Self::Asked(claim, rest)),
             _ => None,
         }
     }
@@ -108,7 +198,7 @@ pub(crate) fn queued_at(reply: &str) -> Option<Duration> {
     micros(reply.strip_prefix("Q ")?.split(' ').next()?)
 }
 
-fn micros(text: &str) -> Option<Duration> {
+pub(crate) fn micros(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_micros)
 }
 

@@ -8,9 +8,17 @@ use redis::Script;
 #[derive(Debug)]
 pub(crate) struct Scripts {
     pub(crate) acquire: Step,
+    pub(crate) together: Step,
     pub(crate) renew: Step,
     pub(crate) release: Step,
+    pub(crate) complete: Step,
     pub(crate) cancel: Step,
+    pub(crate) downgrade: Step,
+    pub(crate) publish: Step,
+    pub(crate) leader: Step,
+    pub(crate) state: Step,
+    pub(crate) break_lock: Step,
+    pub(crate) revoke: Step,
     pub(crate) epoch: Step,
 }
 
@@ -21,6 +29,7 @@ impl Scripts {
             let kept = kept.as_millis();
             Step::new(&edit(&format!("#!lua{flags}\nlocal KEPT = '{kept}'\n{}", parts.concat())))
         };
+        let lock = |flags: &str, last: &str| step(flags, &[TIME, EPOCH, LOCK, QUEUE, last]);
         Self {
             acquire: step(
                 "",
@@ -29,10 +38,13 @@ impl Scripts {
                     EPOCH,
                     include_str!("scripts/acquire_free.lua"),
                     LOCK,
+                    QUEUE,
+                    CLAIMS,
                     include_str!("scripts/acquire.lua"),
                 ],
             ),
-            renew: step(FULL, &[TIME, EPOCH, LOCK, include_str!("scripts/renew.lua")]),
+            together: step("", &[TIME, EPOCH, LOCK, QUEUE, CLAIMS, include_str!("scripts/together.lua")]),
+            renew: lock(FULL, include_str!("scripts/renew.lua")),
             release: step(
                 FULL,
                 &[
@@ -40,10 +52,18 @@ impl Scripts {
                     include_str!("scripts/release_alone.lua"),
                     EPOCH,
                     LOCK,
+                    QUEUE,
                     include_str!("scripts/release.lua"),
                 ],
             ),
-            cancel: step(FULL, &[TIME, EPOCH, LOCK, include_str!("scripts/cancel.lua")]),
+            complete: lock(FULL, include_str!("scripts/complete.lua")),
+            cancel: lock(FULL, include_str!("scripts/cancel.lua")),
+            downgrade: lock(FULL, include_str!("scripts/downgrade.lua")),
+            publish: lock("", include_str!("scripts/publish.lua")),
+            leader: lock(READS, include_str!("scripts/leader.lua")),
+            state: lock(READS, include_str!("scripts/state.lua")),
+            break_lock: lock(FULL, include_str!("scripts/break.lua")),
+            revoke: lock(FULL, include_str!("scripts/revoke.lua")),
             epoch: step("", &[include_str!("scripts/open_epoch.lua")]),
         }
     }
@@ -52,9 +72,14 @@ impl Scripts {
 const TIME: &str = include_str!("scripts/time.lua");
 const EPOCH: &str = include_str!("scripts/epoch_known.lua");
 const LOCK: &str = include_str!("scripts/lock.lua");
+const QUEUE: &str = include_str!("scripts/queue.lua");
+const CLAIMS: &str = include_str!("scripts/claims.lua");
 
 /// What is to work on a full server too: it only writes what is there already.
 const FULL: &str = " flags=allow-oom";
+
+/// What only looks: the server sees to it.
+const READS: &str = " flags=no-writes";
 
 /// One script and its hash.
 #[derive(Debug)]

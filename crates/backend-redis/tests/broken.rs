@@ -21,7 +21,8 @@ impl Making for NoOwnerCheck {
 
     fn edit(script: &str) -> String {
         let script = script.replace("if claim == ARGV[2] and ", "if claim or ");
-        script.replace("  return lock.claim == claim and ", "  return lock.claim or ")
+        let script = script.replace("    if only.claim == claim then", "    if only then");
+        script.replace("  return hold and hold.last == last and hold.tokens == tokens", "  return hold")
     }
 }
 
@@ -44,7 +45,72 @@ impl Making for PushOnly {
 
     fn edit(script: &str) -> String {
         let never = "31536000000000";
-        script.replace("math.min(lock.ends - now, ttl / 3) + 1000", never)
+        script.replace("math.min(ends - now, claim.ttl / 3) + 1000", never)
+    }
+}
+
+/// Lets one more in than there are permits.
+struct LimitOffByOne;
+
+impl Making for LimitOffByOne {
+    const NAME: &'static str = "redis-limit-off-by-one";
+
+    fn edit(script: &str) -> String {
+        script.replace("lock.used + terms.weight <= lock.limit", "lock.used + terms.weight <= lock.limit + 1")
+    }
+}
+
+/// Keeps the permits as a count, which only a release brings back.
+struct BareCount;
+
+impl Making for BareCount {
+    const NAME: &'static str = "redis-bare-count";
+
+    fn edit(script: &str) -> String {
+        let script = script.replace(
+            "    lock.used = lock.used - hold.weight\n",
+            "    lock.used = lock.used - (hold.ends > now and hold.weight or 0)\n",
+        );
+        script.replace("if lock.used > 0 and #call('ZRANGE', ends, '0', '0') == 0 then", "if false then")
+    }
+}
+
+/// Lets whoever fits pass those who wait and do not.
+struct PassesThoseWhoWait;
+
+impl Making for PassesThoseWhoWait {
+    const NAME: &'static str = "redis-passes-those-who-wait";
+
+    fn edit(script: &str) -> String {
+        script.replace(
+            "elseif call('PUBSUB', 'NUMSUB', prefix .. 'e:' .. instance)[2] > 0 then",
+            "elseif false then",
+        )
+    }
+}
+
+/// Keeps a minimum hold with the hold, so that it dies with its holder.
+struct MinHoldDies;
+
+impl Making for MinHoldDies {
+    const NAME: &'static str = "redis-min-hold-dies";
+
+    fn edit(script: &str) -> String {
+        script.replace("if only.ends <= now then\n", "if only.ends <= now then\n      lock.not_before = 0\n")
+    }
+}
+
+/// Lets go for a moment when a writer becomes a reader.
+struct DowngradeAnew;
+
+impl Making for DowngradeAnew {
+    const NAME: &'static str = "redis-downgrade-anew";
+
+    fn edit(script: &str) -> String {
+        script.replace(
+            "  lock.only, hold.weight = nil, '1'\n",
+            "  lock.only, hold.weight = nil, '1'\n  settle(key, name, lock)\n",
+        )
     }
 }
 
@@ -73,10 +139,15 @@ impl Making for SoundAndFlushed {
 }
 
 /// A broken backend, the case that must reject it, and its twin.
-const REJECTED: [(&str, &str, &str); 4] = [
+const REJECTED: [(&str, &str, &str); 9] = [
     (NoOwnerCheck::NAME, "spi::a_release_hits_only_its_own_claim", Sound::NAME),
     (PlainCounter::NAME, "restart::forgotten_grants_cost_a_pause", Sound::NAME),
     (PushOnly::NAME, "crash::a_killed_holder_frees_the_lock", Sound::NAME),
+    (LimitOffByOne::NAME, "semaphore::as_many_as_there_are_permits", Sound::NAME),
+    (BareCount::NAME, "crash::a_killed_holder_returns_its_permits", Sound::NAME),
+    (PassesThoseWhoWait::NAME, "rw::a_waiting_writer_is_not_passed", Sound::NAME),
+    (MinHoldDies::NAME, "schedule::a_minimum_hold_outlives_its_holder", Sound::NAME),
+    (DowngradeAnew::NAME, "rw::a_downgrade_passes_no_writer", Sound::NAME),
     (UptimeIsProof::NAME, "restart::forgotten_grants_cost_a_pause", SoundAndFlushed::NAME),
 ];
 
@@ -86,6 +157,11 @@ fn main() -> ExitCode {
             .with::<Space<NoOwnerCheck>>()
             .with::<Space<PlainCounter>>()
             .with::<Space<PushOnly>>()
+            .with::<Space<LimitOffByOne>>()
+            .with::<Space<BareCount>>()
+            .with::<Space<PassesThoseWhoWait>>()
+            .with::<Space<MinHoldDies>>()
+            .with::<Space<DowngradeAnew>>()
             .with::<Space<UptimeIsProof>>()
             .with::<Space<Sound>>()
             .with::<Space<SoundAndFlushed>>(),
@@ -125,11 +201,25 @@ fn every_flaw_changes_a_script() -> Result<(), Failed> {
     let scripts = [
         include_str!("../src/scripts/epoch_known.lua"),
         include_str!("../src/scripts/lock.lua"),
+        include_str!("../src/scripts/queue.lua"),
+        include_str!("../src/scripts/claims.lua"),
         include_str!("../src/scripts/acquire.lua"),
+        include_str!("../src/scripts/downgrade.lua"),
         include_str!("../src/scripts/open_epoch.lua"),
     ]
     .concat();
-    for edit in [NoOwnerCheck::edit, PlainCounter::edit, PushOnly::edit, UptimeIsProof::edit] {
+    let edits = [
+        NoOwnerCheck::edit,
+        PlainCounter::edit,
+        PushOnly::edit,
+        LimitOffByOne::edit,
+        BareCount::edit,
+        PassesThoseWhoWait::edit,
+        MinHoldDies::edit,
+        DowngradeAnew::edit,
+        UptimeIsProof::edit,
+    ];
+    for edit in edits {
         if edit(&scripts) == scripts {
             return Err("a flaw changes nothing".into());
         }

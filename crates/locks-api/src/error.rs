@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::busy::Busy;
@@ -23,6 +24,8 @@ pub enum ErrorKind {
     Forked,
     /// The name of the lock is empty, too long or holds a NUL.
     InvalidName,
+    /// The semaphore is in use with another limit.
+    LimitMismatch,
     /// The lock was held and is lost.
     Lost,
     /// The store refuses this user.
@@ -35,7 +38,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The store can't do this, or its set-up is refused as unsafe.
     Unsupported,
-    /// The running task holds the lock that it asks for, and would wait for itself.
+    /// Whoever asks would wait for itself: it runs under the very lock, or blocks the thread on which the holder has to get on
+    /// ([`blocking`](crate::blocking#inside-a-runtime)).
     WouldDeadlock,
 }
 
@@ -189,15 +193,38 @@ impl StdError for Error {
     }
 }
 
+/// For functions that return an [`io::Result`]. The error stays inside.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Config | ErrorKind::InvalidName => io::ErrorKind::InvalidInput,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::WouldDeadlock => io::ErrorKind::Deadlock,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn an_io_error_has_it_inside() {
+        let error = io::Error::from(Error::new(ErrorKind::Timeout, "late"));
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>()).unwrap();
+        assert_eq!(inside.kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
     fn display_names_the_thing_once_and_leaves_the_cause_to_source() {
         let name = LockName::new("a b").unwrap();
         let error = Error::new(ErrorKind::Unavailable, "no answer within 5 s")
-            .with_source(std::io::Error::other("connection refused"))
+            .with_source(io::Error::other("connection refused"))
             .at("redis", "acquire", &name)
             .at("other", "release", &name);
         assert_eq!(error.to_string(), r#"redis: acquire "a b": no answer within 5 s"#);

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Deadline;
-use crate::engine::{Answer, Granted, Lease};
+use crate::engine::{Answer, Engine, Granted, Lease};
 use crate::error::{Error, ErrorKind};
-use crate::lock::{Confirmation, until_lost};
 use crate::locks::Handle;
 use crate::loss::LossReason;
 use crate::name::LockName;
-use crate::scope;
-use crate::spi::ClaimId;
+use crate::request::{Confirmation, until_lost};
+use crate::scope::{self, Frame};
+use crate::spi::{ClaimId, Grant, Mode, Offer};
 use crate::token::FencingToken;
 
 /// A lock that is held.
@@ -43,6 +43,15 @@ pub struct LockGuard {
     granted: Option<Granted>,
 }
 
+/// What becomes of a body whose lock is lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OnLost {
+    /// It is dropped at its next await.
+    Stop,
+    /// It goes on to its end.
+    GoOn,
+}
+
 impl LockGuard {
     pub(crate) fn new(handle: Arc<Handle>, granted: Granted, name: LockName) -> Self {
         let (token, lease) = (granted.token, Arc::clone(&granted.lease));
@@ -57,6 +66,11 @@ impl LockGuard {
     /// The number of this grant: larger than that of every earlier holder of this lock. It stays readable after a loss.
     pub fn fencing_token(&self) -> FencingToken {
         self.token
+    }
+
+    /// How the lock is held.
+    pub fn mode(&self) -> Mode {
+        self.lease.mode()
     }
 
     /// Whether the lock is held at this instant: a local check, without asking the store.
@@ -119,34 +133,138 @@ impl LockGuard {
     ///
     /// Once polled, the lock is given back whether or not the future is dropped.
     pub async fn release(mut self) -> Result<(), Error> {
+        let Some(given_back) = self.give_back(false)? else { return Ok(()) };
+        self.confirmed("release", given_back.await)
+    }
+
+    /// [Releases](Self::release) the lock and says that what it was taken for is done: the start of this hold is what `once_per` counts from,
+    /// here and in every other process.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release), and [`ErrorKind::Unsupported`] on a store that keeps no schedule; the lock is released all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it is done whether or not the future is dropped.
+    pub async fn complete(mut self) -> Result<(), Error> {
+        self.handle.offers(Offer::Schedule).map_err(|error| self.located("complete", error))?;
+        let Some(given_back) = self.give_back(true)? else { return Ok(()) };
+        self.confirmed("release", given_back.await)
+    }
+
+    /// Moves the deadline to a whole ttl from now, less the margin, and returns it: for locks that are not
+    /// [renewed](crate::Lock::renew) by the library, and to learn at once whether the store still knows of the lock. `None` if it does not expire.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Lost`] if the lock is lost; [`ErrorKind::Unavailable`], or what else the store says, if it could not be extended: it is then
+    /// still held until the old deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it is done whether or not the future is dropped.
+    pub async fn extend(&self) -> Result<Option<Deadline>, Error> {
         let engine = &self.handle.engine;
         if engine.is_forked() {
-            return Err(self.located(Error::forked()));
+            return Err(self.located("extend", Error::forked()));
+        }
+        let Some(granted) = &self.granted else { return Err(Error::closed()) };
+        let extended = Confirmation::new(Arc::clone(engine), engine.extend(granted));
+        self.confirmed("extend", extended.await)?;
+        Ok(self.deadline())
+    }
+
+    /// Waits until somebody politely asks for the lock back ([`Locks::revoke`](crate::Locks::revoke)). It stays held until it is released. Also ready
+    /// when it is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point and asked for again.
+    pub async fn asked(&self) {
+        self.lease.asked().await;
+    }
+
+    /// Runs `body` under this guard and releases it; with `complete`, as what was to be done.
+    pub(crate) async fn cover<B: Future>(
+        mut self,
+        complete: bool,
+        on_lost: OnLost,
+        body: B,
+    ) -> Result<B::Output, Error> {
+        let body = scope::inside([Some(self.frame())], body);
+        let output = match on_lost {
+            OnLost::Stop => until_lost(body, self.lost()).await,
+            OnLost::GoOn => Ok(body.await),
+        };
+        match output {
+            Ok(output) if self.is_held() => {
+                if let Some(given_back) = self.give_back(complete)? {
+                    // The body ended under the lock; what the store did not take is tried again.
+                    drop(given_back.await);
+                }
+                Ok(output)
+            }
+            Ok(_) => Err(self.loss()),
+            Err(reason) => Err(self.located("hold", Error::lost(reason))),
+        }
+    }
+
+    /// The lock as what a body runs under.
+    pub(crate) fn frame(&self) -> Frame {
+        Frame::new(&self.handle, &self.name, self.token, &self.lease)
+    }
+
+    /// From now on it is held as a reader.
+    pub(crate) fn downgrade(&self) {
+        self.lease.downgrade();
+    }
+
+    /// The error of a guard that is not held any more.
+    pub(crate) fn loss(&self) -> Error {
+        self.located("hold", Error::lost(self.lease.loss().unwrap_or(LossReason::Expired)))
+    }
+
+    /// Puts a question about this grant to the store, on the library's thread, if the store offers that.
+    pub(crate) async fn ask_store<T, F>(
+        &self,
+        operation: &'static str,
+        offer: Offer,
+        question: impl FnOnce(Arc<Engine>, Grant) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.handle.offers(offer).map_err(|error| self.located(operation, error))?;
+        let engine = &self.handle.engine;
+        let grant = self.granted.as_ref().and_then(|granted| engine.grant(granted));
+        let Some(grant) = grant.filter(|_| self.is_held()) else { return Err(self.loss()) };
+        let answer = engine.ask(|engine| question(engine, grant)).await;
+        answer.map_err(|error| self.located(operation, error))
+    }
+
+    pub(crate) fn located(&self, operation: &'static str, error: Error) -> Error {
+        let operation = if error.kind() == ErrorKind::Lost { "hold" } else { operation };
+        error.at(self.handle.engine.guarantees().backend, operation, &self.name)
+    }
+
+    /// Gives the lock back; what comes of it is to be awaited, unless there is nothing to wait for.
+    fn give_back(&mut self, completed: bool) -> Result<Option<Confirmation>, Error> {
+        let engine = &self.handle.engine;
+        if engine.is_forked() {
+            return Err(self.located("release", Error::forked()));
         }
         let Some(granted) = self.granted.take() else { return Err(Error::closed()) };
-        let Some(ticket) = engine.release(&granted, true) else { return Ok(()) };
-        match Confirmation::new(Arc::clone(engine), ticket).await {
-            Answer::Failed(error) => Err(self.located(error)),
+        let ticket = engine.release(&granted, completed, true);
+        Ok(ticket.map(|ticket| Confirmation::new(Arc::clone(engine), ticket)))
+    }
+
+    fn confirmed(&self, operation: &'static str, answer: Answer) -> Result<(), Error> {
+        match answer {
+            Answer::Failed(error) => Err(self.located(operation, error)),
             _ => Ok(()),
         }
-    }
-
-    /// Runs `body` under this guard and releases it.
-    pub(crate) async fn cover<B: Future>(self, body: B) -> Result<B::Output, Error> {
-        let output = until_lost(scope::inside(&self.handle, &self.name, body), self.lost()).await;
-        match output {
-            Ok(output) if self.is_held() => match self.release().await {
-                // The body ended under the lock; what the store did not take is tried again.
-                Ok(()) | Err(_) => Ok(output),
-            },
-            Ok(_) => Err(self.located(Error::lost(self.lease.loss().unwrap_or(LossReason::Expired)))),
-            Err(reason) => Err(self.located(Error::lost(reason))),
-        }
-    }
-
-    fn located(&self, error: Error) -> Error {
-        let operation = if error.kind() == ErrorKind::Lost { "hold" } else { "release" };
-        error.at(self.handle.engine.guarantees().backend, operation, &self.name)
     }
 }
 
@@ -155,7 +273,7 @@ impl Drop for LockGuard {
         if let Some(granted) = self.granted.take()
             && !self.handle.engine.is_forked()
         {
-            let ticket = self.handle.engine.release(&granted, false);
+            let ticket = self.handle.engine.release(&granted, false, false);
             debug_assert!(ticket.is_none(), "nobody waits for the answer");
         }
     }

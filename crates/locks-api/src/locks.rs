@@ -4,12 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ask::Ask;
+use crate::election::Election;
 use crate::engine::{Answer, Engine, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::holder::Holder;
-use crate::lock::{Confirmation, Lock};
+use crate::lock::Lock;
+use crate::lock_all::LockAll;
 use crate::name::LockName;
-use crate::spi::{Backend, Guarantees};
+use crate::request::Confirmation;
+use crate::rw_lock::RwLock;
+use crate::semaphore::Semaphore;
+use crate::spi::{Backend, Guarantees, Offer};
 
 /// Named locks over one store.
 ///
@@ -54,7 +60,27 @@ impl Locks {
     /// The exclusive lock of this name. Nothing is sent yet; a name that breaks the rules of [`LockName`] is an error of the
     /// operations on the lock, before any I/O.
     pub fn lock(&self, name: impl AsRef<str>) -> Lock {
-        Lock::new(Arc::clone(&self.handle), LockName::new(name))
+        Lock { ask: self.ask(name) }
+    }
+
+    /// The reader/writer lock of this name. As with [`lock`](Self::lock), nothing is sent yet.
+    pub fn rw_lock(&self, name: impl AsRef<str>) -> RwLock {
+        RwLock { ask: self.ask(name) }
+    }
+
+    /// The semaphore of this name, with `limit` permits. As with [`lock`](Self::lock), nothing is sent yet.
+    pub fn semaphore(&self, name: impl AsRef<str>, limit: u32) -> Semaphore {
+        Semaphore { ask: self.ask(name), limit }
+    }
+
+    /// The exclusive locks of all these names, to be had together. As with [`lock`](Self::lock), nothing is sent yet.
+    pub fn lock_all<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> LockAll {
+        LockAll::new(Arc::clone(&self.handle), names)
+    }
+
+    /// The election of this name. As with [`lock`](Self::lock), nothing is sent yet.
+    pub fn election(&self, name: impl AsRef<str>) -> Election {
+        Election { ask: self.ask(name) }
     }
 
     /// What the store promises.
@@ -91,6 +117,16 @@ impl Locks {
             _ => Ok(()),
         };
         delivered.and(engine.close_backend().await)
+    }
+}
+
+impl Locks {
+    pub(crate) fn ask(&self, name: impl AsRef<str>) -> Ask {
+        Ask::new(Arc::clone(&self.handle), LockName::new(name))
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
     }
 }
 
@@ -172,6 +208,14 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// Refuses what this store does not offer.
+    pub(crate) fn offers(&self, offer: Offer) -> Result<(), Error> {
+        if self.engine.guarantees().offers.has(offer) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, format!("this store does not offer {offer}")))
+    }
+
     /// The ttl that a lock gets that asks for `wanted`. A store whose grants end with their process meets any.
     pub(crate) fn ttl(&self, wanted: Option<Duration>) -> Result<Option<Duration>, Error> {
         if wanted.is_some_and(|ttl| ttl.is_zero()) {

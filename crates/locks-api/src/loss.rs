@@ -16,6 +16,8 @@ pub enum LossReason {
     SessionGone,
     /// The store forgot its grants: a crash, a fail-over, a flush or a restore.
     StoreReset,
+    /// It was held for as long as its holder said it may be at most.
+    MaxHold,
     /// This process closed its `Locks` while the guard was alive.
     Closed,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for LossReason {
             Self::Revoked => "somebody broke it",
             Self::SessionGone => "the store ended the session that carried it",
             Self::StoreReset => "the store forgot it",
+            Self::MaxHold => "its maximum hold is over",
             Self::Closed => "this process closed its connection to the store",
         })
     }

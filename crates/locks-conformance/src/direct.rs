@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Expiry, Grant, Guarantees, Inline, InstanceId, Recovery, Released,
+    Abilities, Attempt, Backend, Claim, Events, Expiry, Grant, Guarantees, Inline, InstanceId, Released,
     Renewed, Result as StepResult,
 };
 use locks_api::{LockName, Locks};
@@ -50,7 +50,7 @@ impl Direct {
     /// The grant of a claim that must have it soon: what was cancelled may take the store a moment to undo.
     pub(crate) async fn granted_soon(&self, claim: &Claim) -> Verdict<Grant> {
         let busy = async {
-            while matches!(self.acquire(claim).await?, Attempt::Busy(_)) {
+            while matches!(self.acquire(claim).await?, Attempt::Busy(_) | Attempt::Queued { .. }) {
                 pause_for(Duration::from_millis(1)).await;
             }
             Verdict::Ok(())
@@ -152,7 +152,7 @@ impl Backend for Listener {
         None
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::none()
     }
 }

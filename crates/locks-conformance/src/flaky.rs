@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Recovery, Released, Renewed,
+    Abilities, Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Released, Renewed,
     Result as StepResult,
 };
 use locks_api::{Error, ErrorKind};
 use tokio::sync::Notify;
 
 use crate::harness::AnyBackend;
+
+mod abilities;
 
 /// A backend behind a bad connection.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl Backend for Flaky {
         None
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        self.inner.recovery()
+    fn abilities(&self) -> Abilities<'_> {
+        self.abilities_of_inner()
     }
 }

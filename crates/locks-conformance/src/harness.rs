@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Recovery, Released, Renewed,
+    Abilities, Attempt, Backend, Claim, Events, Grant, Guarantees, Inline, Released, Renewed,
     Result as StepResult,
 };
 use locks_api::{Error, ErrorKind};
@@ -336,7 +336,7 @@ impl Backend for AnyBackend {
         self.0.inline()
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        self.0.recovery()
+    fn abilities(&self) -> Abilities<'_> {
+        self.0.abilities()
     }
 }

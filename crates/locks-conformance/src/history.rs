@@ -29,6 +29,9 @@ pub struct Event {
     pub op: Op,
     /// How far it is.
     pub phase: Phase,
+    /// How the lock is to be held, for acquisitions.
+    #[serde(default, skip_serializing_if = "Mode::is_exclusive")]
+    pub mode: Mode,
     /// The claim, in hexadecimal, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
@@ -51,6 +54,55 @@ pub enum Op {
     Release,
     /// Asks its guard whether the lock is held.
     Check,
+    /// Makes an exclusive hold a shared one.
+    Downgrade,
+    /// Sees who leads; the token is the leader's.
+    Observe,
+}
+
+/// How a lock is held, as [`locks_api::Mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Mode {
+    /// By one alone.
+    #[default]
+    Exclusive,
+    /// Together with others that share it.
+    Shared,
+    /// As some of its permits.
+    Permits {
+        /// How many.
+        count: u32,
+        /// How many there are.
+        limit: u32,
+    },
+}
+
+impl Mode {
+    const fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Exclusive)
+    }
+}
+
+impl From<locks_api::Mode> for Mode {
+    fn from(mode: locks_api::Mode) -> Self {
+        match mode {
+            locks_api::Mode::Shared => Self::Shared,
+            locks_api::Mode::Permits { count, limit } => Self::Permits { count, limit },
+            _ => Self::Exclusive,
+        }
+    }
+}
+
+impl From<Mode> for locks_api::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::Exclusive,
+            Mode::Shared => Self::Shared,
+            Mode::Permits { count, limit } => Self::Permits { count, limit },
+        }
+    }
 }
 
 /// How far an operation is.
@@ -84,6 +136,8 @@ pub struct Operation {
     pub ended: Option<u64>,
     /// How it ended: anything but [`Phase::Invoke`].
     pub outcome: Phase,
+    /// How the lock was to be held, for acquisitions.
+    pub mode: Mode,
     /// The claim, if known.
     pub claim: Option<String>,
     /// The fencing token, if known.
@@ -118,6 +172,7 @@ pub fn operations(events: &[Event]) -> Result<Vec<Operation>, String> {
                 invoked: event.t,
                 ended: None,
                 outcome: Phase::Info,
+                mode: event.mode,
                 claim: event.claim.clone(),
                 token: event.token,
                 held: None,
@@ -211,41 +266,46 @@ pub struct Client {
 }
 
 impl Client {
-    /// Notes that an operation begins now.
+    /// Notes that an operation begins now; an acquisition is an exclusive one.
     pub fn invoke(&self, op: Op, lock: &str, token: Option<FencingToken>) {
-        self.note(op, Phase::Invoke, lock, None, token, None);
+        self.note(lock, token, |event| event.op = op);
+    }
+
+    /// Notes that an acquisition in this mode begins now.
+    pub fn acquiring(&self, lock: &str, mode: Mode) {
+        self.note(lock, None, |event| event.mode = mode);
     }
 
     /// Notes that the operation ended now, and how.
     pub fn end(&self, op: Op, phase: Phase, lock: &str, claim: Option<String>, token: Option<FencingToken>) {
-        self.note(op, phase, lock, claim, token, None);
+        self.note(lock, token, |event| {
+            (event.op, event.phase, event.claim) = (op, phase, claim);
+        });
     }
 
     /// Notes what a check, begun with [`Client::invoke`], has answered.
     pub fn answered(&self, lock: &str, token: FencingToken, held: bool) {
-        self.note(Op::Check, Phase::Ok, lock, None, Some(token), Some(held));
+        self.note(lock, Some(token), |event| {
+            (event.op, event.phase, event.held) = (Op::Check, Phase::Ok, Some(held));
+        });
     }
 
-    fn note(
-        &self,
-        op: Op,
-        phase: Phase,
-        lock: &str,
-        claim: Option<String>,
-        token: Option<FencingToken>,
-        held: Option<bool>,
-    ) {
-        self.recorder.record(Event {
+    /// Notes the beginning of an exclusive acquisition, but for what is changed about it.
+    fn note(&self, lock: &str, token: Option<FencingToken>, change: impl FnOnce(&mut Event)) {
+        let mut event = Event {
             t: Boottime::now().as_nanos(),
             process: std::process::id(),
             client: self.number,
             lock: lock.to_owned(),
-            op,
-            phase,
-            claim,
+            op: Op::Acquire,
+            phase: Phase::Invoke,
+            mode: Mode::Exclusive,
+            claim: None,
             token: token.map(FencingToken::get),
-            held,
-        });
+            held: None,
+        };
+        change(&mut event);
+        self.recorder.record(event);
     }
 }
 

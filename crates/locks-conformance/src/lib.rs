@@ -10,6 +10,7 @@ mod flaky;
 mod fork;
 mod harness;
 pub mod history;
+mod kind;
 mod polling;
 pub mod proxy;
 mod report;

@@ -51,9 +51,14 @@ impl Space {
 
     /// A lock name of this run. Whether it is free again is looked at after the case.
     pub(crate) fn name(&self, tag: &str) -> String {
-        let name = format!("{}/{tag}", self.0.prefix);
+        let name = self.short_lived_name(tag);
         self.watch(&name);
         name
+    }
+
+    /// A lock name of this run that nobody looks at after the case: it is not free for a while yet.
+    pub(crate) fn short_lived_name(&self, tag: &str) -> String {
+        format!("{}/{tag}", self.0.prefix)
     }
 
     /// A name to look at after the case, which has to be unlike every other run's.

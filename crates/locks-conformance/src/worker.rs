@@ -8,15 +8,16 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use locks_api::{Boottime, ErrorKind, FencingToken, Lock, LockGuard, Locks};
+use locks_api::{Boottime, ErrorKind, FencingToken, Lock, Locks};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::history::{Op, Phase, Recorder};
+use crate::kind::{Held, Kind, Want};
 use crate::roles::Role;
 use crate::verdict::{Failure, Verdict, within};
-use crate::witness::Witness;
+use crate::witness::{Places, Witness};
 
 /// How long a worker may take for what does not wait for anybody.
 const PROMPT: Duration = Duration::from_secs(20);
@@ -26,6 +27,8 @@ const PROMPT: Duration = Duration::from_secs(20);
 pub(crate) enum Order {
     /// Take the lock: at once or not at all, or wait for it.
     Acquire { name: String, ttl: Option<Duration>, wait: bool },
+    /// The same for any kind of lock.
+    Take { want: Want, wait: bool },
     /// Ask the guard whether it is held.
     Check,
     /// Wait until the guard says that it is lost.
@@ -42,6 +45,8 @@ pub(crate) enum Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hammer {
     pub(crate) name: String,
+    /// As what.
+    pub(crate) mix: Mix,
     pub(crate) ttl: Option<Duration>,
     /// How often, at most.
     pub(crate) rounds: u32,
@@ -55,6 +60,44 @@ pub(crate) struct Hammer {
     pub(crate) witness: bool,
     /// Whether to go on when the store was out of reach for too long.
     pub(crate) patient: bool,
+}
+
+/// As what a lock is taken.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Mix {
+    /// Always exclusively.
+    Exclusive,
+    /// By a reader, so many times in a hundred, or a writer.
+    ReadersAndWriters { readers: u32 },
+    /// As some of so many permits.
+    Permits { limit: u32 },
+}
+
+/// More readers than any case has at once.
+const READERS: u32 = 64;
+
+impl Mix {
+    /// What to take next.
+    pub(crate) fn draw(self) -> Kind {
+        match self {
+            Self::Exclusive => Kind::Lock,
+            Self::ReadersAndWriters { readers } if fastrand::u32(..100) < readers => Kind::Read,
+            Self::ReadersAndWriters { .. } => Kind::Write,
+            Self::Permits { limit } => Kind::Permits { count: fastrand::u32(1..=limit), limit },
+        }
+    }
+
+    /// How many of how many places inside a hold of this kind takes up.
+    pub(crate) fn places(self, kind: &Kind) -> Places {
+        let (of, taken) = match (self, kind) {
+            (Self::Exclusive, _) => (1, 1),
+            (Self::ReadersAndWriters { .. }, Kind::Read) => (READERS, 1),
+            (Self::ReadersAndWriters { .. }, _) => (READERS, READERS),
+            (Self::Permits { limit }, Kind::Permits { count, .. }) => (limit, *count),
+            (Self::Permits { limit }, _) => (limit, limit),
+        };
+        Places { of, taken }
+    }
 }
 
 /// What a worker says.
@@ -168,12 +211,22 @@ impl Worker {
 
     /// Has the worker take a free lock, and returns the token.
     pub(crate) async fn take(&mut self, name: &str, ttl: Option<Duration>) -> Verdict<FencingToken> {
-        let order = Order::Acquire { name: name.to_owned(), ttl, wait: false };
-        match self.ask(&order).await? {
+        self.get(&Want::new(Kind::Lock, name).ttl(ttl)).await
+    }
+
+    /// Has the worker take what can be had at once, and returns the token.
+    pub(crate) async fn get(&mut self, want: &Want) -> Verdict<FencingToken> {
+        self.order(&Order::Take { want: want.clone(), wait: false })?;
+        self.granted(PROMPT).await
+    }
+
+    /// The token of the grant that has to be the next reply.
+    pub(crate) async fn granted(&mut self, limit: Duration) -> Verdict<FencingToken> {
+        match self.reply_within(limit).await? {
             Reply::Granted { token } => {
                 FencingToken::new(token).ok_or_else(|| Failure::new(format!("{token} is no token")))
             }
-            other => Err(Failure::new(format!("a worker that should take a free lock answered {other:?}"))),
+            other => Err(Failure::new(format!("a worker that should be granted a lock answered {other:?}"))),
         }
     }
 
@@ -249,17 +302,20 @@ fn say(reply: &Reply) -> io::Result<()> {
 
 struct Service<'a> {
     locks: &'a Locks,
-    guard: Option<LockGuard>,
+    guard: Option<Held>,
 }
 
 impl Service<'_> {
     async fn carry_out(&mut self, order: Order) -> Reply {
         match order {
-            Order::Acquire { name, ttl, wait } => self.acquire(&name, ttl, wait).await,
-            Order::Check => Reply::Held(self.guard.as_ref().is_some_and(LockGuard::is_held)),
+            Order::Acquire { name, ttl, wait } => {
+                self.take(&Want::new(Kind::Lock, &name).ttl(ttl), wait).await
+            }
+            Order::Take { want, wait } => self.take(&want, wait).await,
+            Order::Check => Reply::Held(self.guard.as_ref().is_some_and(Held::is_held)),
             Order::AwaitLoss => match &self.guard {
-                Some(guard) => {
-                    guard.lost().await;
+                Some(held) => {
+                    held.guard().lost().await;
                     Reply::Lost
                 }
                 None => no_guard(),
@@ -275,13 +331,13 @@ impl Service<'_> {
         }
     }
 
-    async fn acquire(&mut self, name: &str, ttl: Option<Duration>, wait: bool) -> Reply {
-        let lock = with_ttl(self.locks.lock(name), ttl);
-        let outcome = if wait { lock.acquire().await.map(Some) } else { lock.try_acquire().await };
+    async fn take(&mut self, want: &Want, wait: bool) -> Reply {
+        let outcome =
+            if wait { want.acquire(self.locks).await.map(Some) } else { want.try_acquire(self.locks).await };
         match outcome {
-            Ok(Some(guard)) => {
-                let token = guard.fencing_token().get();
-                self.guard = Some(guard);
+            Ok(Some(held)) => {
+                let token = held.token().get();
+                self.guard = Some(held);
                 Reply::Granted { token }
             }
             Ok(None) => Reply::Busy,
@@ -295,22 +351,25 @@ impl Service<'_> {
             None => Recorder::memory(),
         };
         let client = recorder.client(0);
-        let (name, lock) = (hammer.name.as_str(), with_ttl(self.locks.lock(&hammer.name), hammer.ttl));
+        let name = hammer.name.as_str();
         let mut rounds = 0;
         while rounds < hammer.rounds && Boottime::now().as_nanos() < hammer.until {
-            client.invoke(Op::Acquire, name, None);
-            let guard = match lock.acquire().await {
-                Ok(guard) => guard,
+            let want = Want::new(hammer.mix.draw(), name).ttl(hammer.ttl);
+            client.acquiring(name, want.kind.mode().into());
+            let held = match want.acquire(self.locks).await {
+                Ok(held) => held,
                 Err(error) if hammer.patient && error.kind() == ErrorKind::Unavailable => {
                     client.end(Op::Acquire, Phase::Info, name, None, None);
                     continue;
                 }
                 Err(error) => return Err(failed(&error)),
             };
+            let guard = held.guard();
             let token = guard.fencing_token();
             client.end(Op::Acquire, Phase::Ok, name, Some(guard.claim_id().to_string()), Some(token));
             let witness = if hammer.witness {
-                let entered = Witness::enter(name).map_err(|error| other_trouble(&error))?;
+                let places = hammer.mix.places(&want.kind);
+                let entered = Witness::take(name, places).map_err(|error| other_trouble(&error))?;
                 Some(entered.map_err(|overlap| Reply::Overlap { with_pid: overlap.with_pid })?)
             } else {
                 None
@@ -322,7 +381,7 @@ impl Service<'_> {
             client.answered(name, token, guard.is_held());
             drop(witness);
             client.invoke(Op::Release, name, Some(token));
-            let phase = match guard.release().await {
+            let phase = match held.release().await {
                 Ok(()) => Phase::Ok,
                 // It may have happened, and is tried again until it has.
                 Err(error) if error.kind() == ErrorKind::Unavailable => Phase::Info,

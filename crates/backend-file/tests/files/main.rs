@@ -2,8 +2,13 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "this is a test")]
 
+mod garbage;
+mod kinds;
+mod paths;
 mod processes;
+mod sharing;
 mod steps;
+mod storm;
 mod trouble;
 mod worker;
 
@@ -21,6 +26,13 @@ fn worker_process() {
         "start a program that inherits" => processes::start_program(&dir, true),
         "threads" => steps::threads(&dir),
         "wait" => processes::wait(&dir),
-        other => panic!("no task {other}"),
+        "clear away" => garbage::clear_away(&dir),
+        "come and go" => garbage::come_and_go(&dir),
+        "every kind" => storm::every_kind(&dir),
+        "meet others" => sharing::meet_others(&dir),
+        other => match other.strip_prefix("kind: ") {
+            Some(how) => kinds::hold(&dir, how),
+            None => panic!("no task {other}"),
+        },
     }
 }

@@ -15,7 +15,7 @@ use locks_backend_file::FileBackend;
 use pollster::block_on;
 
 use crate::steps::{until, until_blocked_on};
-use crate::worker::{Worker, may_go_on, say};
+use crate::worker::{Worker, alone, may_go_on, say};
 
 fn open(dir: &Path) -> Locks {
     locks_backend_file::open(dir).unwrap()
@@ -226,6 +226,7 @@ pub(crate) fn compete(dir: &Path) {
 
 #[test]
 fn eight_busy_processes_share_a_lock_fairly_and_never_hold_it_together() {
+    let _alone = alone();
     let temp = tempfile::tempdir().unwrap();
     let mut workers: Vec<Worker> = (0..8).map(|_| Worker::start("compete", temp.path())).collect();
     for worker in &mut workers {

@@ -12,41 +12,41 @@ use locks_backend_file::FileBackend;
 use crate::worker::{Worker, say};
 
 /// A backend and its steps.
-struct Side {
-    backend: FileBackend,
+pub(crate) struct Side {
+    pub(crate) backend: FileBackend,
     instance: InstanceId,
 }
 
 impl Side {
-    fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self { backend: FileBackend::open(dir).unwrap(), instance: InstanceId::random() }
     }
 
-    fn inline(&self) -> &dyn Inline {
+    pub(crate) fn inline(&self) -> &dyn Inline {
         self.backend.inline().unwrap()
     }
 
-    fn claim(&self, name: &str) -> Claim {
+    pub(crate) fn claim(&self, name: &str) -> Claim {
         Claim::new(LockName::new(name).unwrap(), self.instance)
     }
 
-    fn acquire(&self, claim: &Claim) -> Attempt {
+    pub(crate) fn acquire(&self, claim: &Claim) -> Attempt {
         self.inline().acquire(claim).unwrap()
     }
 
-    fn grant(&self, claim: &Claim) -> Grant {
+    pub(crate) fn grant(&self, claim: &Claim) -> Grant {
         match self.acquire(claim) {
             Attempt::Granted(grant) => grant,
             other => panic!("not granted: {other:?}"),
         }
     }
 
-    fn release(&self, grant: &Grant) {
+    pub(crate) fn release(&self, grant: &Grant) {
         assert_eq!(self.inline().release(grant).unwrap(), Released::Done);
     }
 
     /// Asks until the claim is granted.
-    fn wait_for(&self, claim: &Claim) -> Grant {
+    pub(crate) fn wait_for(&self, claim: &Claim) -> Grant {
         until("the claim is granted", || match self.acquire(claim) {
             Attempt::Granted(grant) => Some(grant),
             Attempt::Queued { .. } => None,

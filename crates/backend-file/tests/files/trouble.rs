@@ -12,7 +12,7 @@ use locks_api::spi::{Attempt, Backend, Claim, Grant, InstanceId, Released};
 use locks_api::{Error, ErrorKind, LockName};
 use locks_backend_file::FileBackend;
 
-use crate::worker::{Worker, say};
+use crate::worker::{Worker, alone, say};
 
 fn open(dir: &Path) -> FileBackend {
     FileBackend::open(dir).unwrap()
@@ -150,12 +150,12 @@ fn a_later_format_is_refused_and_left_alone() {
         release(&backend, &acquire(&backend, "x").unwrap());
     }
     let path = temp.path().join("x.lock");
-    rewrite(&path, VERSION, &2_u16.to_le_bytes());
+    rewrite(&path, VERSION, &3_u16.to_le_bytes());
     let before = fs::read(&path).unwrap();
     for _ in 0..2 {
         let error = acquire(&backend, "x").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("format 2"), "{error}");
+        assert!(error.to_string().contains("format 3"), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -179,6 +179,7 @@ fn a_directory_that_is_gone_or_replaced_is_an_error() {
 /// Somebody deletes the lock file all the time. Locks are still taken, always on the file that the path leads to.
 #[test]
 fn a_storm_of_deletions_ends_on_the_file_in_place() {
+    let _alone = alone();
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("x.lock");
     let backend = open(temp.path());

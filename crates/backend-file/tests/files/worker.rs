@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Before each line that a worker says, to tell it from what the test harness prints.
 const MARK: &str = "worker says: ";
@@ -28,6 +29,21 @@ impl Worker {
         Self::spawn(command, task, dir)
     }
 
+    /// Starts `task` as another user, with a umask that lets nobody else in.
+    pub(crate) fn start_as(
+        program: &Path,
+        user: u32,
+        group: u32,
+        share: &str,
+        task: &str,
+        dir: &Path,
+    ) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+        command.args(["sh", "-c", "umask 077; exec \"$0\" \"$@\""]).arg(program).env("WORKER_SHARE", share);
+        Self::spawn(command, task, dir)
+    }
+
     fn spawn(mut command: Command, task: &str, dir: &Path) -> Self {
         let mut child = command
             .args(["--exact", "worker_process", "--ignored", "--nocapture", "--test-threads=1"])
@@ -44,12 +60,21 @@ impl Worker {
 
     /// The next line that the worker says; waits for it.
     pub(crate) fn hear(&mut self) -> String {
+        self.hear_or_end().expect("the worker ended without a word")
+    }
+
+    /// The next whole line that the worker says, unless it ends before.
+    pub(crate) fn hear_or_end(&mut self) -> Option<String> {
         let mut line = String::new();
         loop {
             line.clear();
-            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "the worker ended without a word");
-            if let Some((_, said)) = line.split_once(MARK) {
-                return said.trim_end().to_owned();
+            if self.stdout.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some((_, said)) = line.split_once(MARK)
+                && said.ends_with('\n')
+            {
+                return Some(said.trim_end().to_owned());
             }
         }
     }
@@ -89,6 +114,12 @@ impl Drop for Worker {
             self.child.wait().unwrap();
         }
     }
+}
+
+/// Held by tests that keep all processors busy, so that they don't measure each other.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// In the worker: what to do, and on which directory.

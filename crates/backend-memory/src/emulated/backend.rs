@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use locks_api::spi::{
-    Attempt, Backend, Claim, CrashRelease, Events, Fairness, Grant, Guarantees, Inline, InstanceId,
-    LossDetection, Recovery, Released, Renewed, Restart, Result, Scope, async_trait,
+    Abilities, Attempt, Backend, Claim, CrashRelease, Events, Fairness, Grant, Guarantees, Inline,
+    InstanceId, LossDetection, Offer, Offers, Released, Renewed, Restart, Result, Scope, async_trait,
 };
 
 use super::{EmulatedStore, Line};
@@ -13,27 +13,35 @@ use super::{EmulatedStore, Line};
 /// An [`EmulatedStore`] as a backend: its steps travel over a [`Line`].
 #[derive(Debug)]
 pub struct EmulatedBackend {
-    store: EmulatedStore,
-    line: Line,
+    pub(super) store: EmulatedStore,
+    /// Tells it from the others over the same store.
+    pub(super) number: u64,
+    pub(super) line: Line,
     guarantees: Guarantees,
-    events: OnceLock<Events>,
-    instance: OnceLock<InstanceId>,
+    pub(super) events: OnceLock<Events>,
+    pub(super) instance: OnceLock<InstanceId>,
     epoch: AtomicU64,
 }
 
 impl EmulatedBackend {
-    pub(super) fn new(store: EmulatedStore) -> (Self, Line) {
+    pub(super) fn new(store: EmulatedStore, number: u64) -> (Self, Line) {
         let line = Line::new();
-        let fairness = if store.emulation.queue { Fairness::Fifo } else { Fairness::None };
+        let (fairness, offers) = match store.emulation.queue {
+            true => (Fairness::Fifo, Offers::ALL),
+            // Nobody waits in the store, so it knows nothing of those who do.
+            false => (Fairness::None, Offers::ALL.without(Offer::Waiters)),
+        };
         let guarantees = Guarantees::new("emulated", Scope::Process)
             .with_ttl(store.emulation.ttl)
             .with_crash_release(CrashRelease::AfterTtl)
             .with_fairness(fairness)
             .with_loss(LossDetection::Pushed)
-            .with_restart(Restart::Grace);
+            .with_restart(Restart::Grace)
+            .with_offers(offers);
         let epoch = AtomicU64::new(store.epoch());
         let backend = Self {
             store,
+            number,
             line: line.clone(),
             guarantees,
             events: OnceLock::new(),
@@ -44,7 +52,7 @@ impl EmulatedBackend {
     }
 
     /// Listens to the store under the engine's id, which its first claim tells.
-    fn listen(&self, claims: &[Claim]) {
+    pub(super) fn listen(&self, claims: &[Claim]) {
         if let (Some(claim), Some(events)) = (claims.first(), self.events.get()) {
             let instance = *self.instance.get_or_init(|| claim.instance);
             self.store.listen(instance, events, &self.line);
@@ -52,7 +60,7 @@ impl EmulatedBackend {
     }
 
     /// Tells the engine if the store has entered a new epoch since the last step.
-    fn compare_epoch(&self) {
+    pub(super) fn compare_epoch(&self) {
         let epoch = self.store.epoch();
         if self.epoch.swap(epoch, Ordering::SeqCst) != epoch
             && let Some(events) = self.events.get()
@@ -87,7 +95,7 @@ impl Backend for EmulatedBackend {
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
-        let give_back = || grants.iter().map(|grant| Ok(self.store.release(grant))).collect();
+        let give_back = || grants.iter().map(|grant| Ok(self.store.release(grant, false))).collect();
         self.line.carry_release(give_back).await
     }
 
@@ -99,6 +107,7 @@ impl Backend for EmulatedBackend {
     }
 
     async fn close(&self) -> Result<()> {
+        self.store.leave(self.number);
         if let Some(instance) = self.instance.get() {
             self.store.stop_listening(*instance);
         }
@@ -109,17 +118,13 @@ impl Backend for EmulatedBackend {
         None
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl Recovery for EmulatedBackend {
-    async fn grants(&self) -> Result<Vec<Grant>> {
-        match self.instance.get() {
-            Some(instance) => self.line.carry(|| self.store.grants(*instance)).await,
-            None => Ok(Vec::new()),
-        }
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::none()
+            .with_recovery(self)
+            .with_downgrade(self)
+            .with_together(self)
+            .with_schedule(self)
+            .with_values(self)
+            .with_inspect(self)
     }
 }

@@ -1,17 +1,19 @@
 //! The store's data and its atomic steps.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use locks_api::spi::{
-    Attempt, Claim, ClaimId, Events, Expiry, Grant, InstanceId, LeaseId, Released, Renewed, Result,
-    TokenBlock, TtlLimits,
+    Attempt, Claim, ClaimId, Events, Expiry, Grant, InstanceId, Joint, Released, Renewed, Result, TtlLimits,
 };
 use locks_api::{Boottime, Busy, Error, ErrorKind, LockName, LossReason};
 
+use super::data::{Data, Epoch};
 use super::{EmulatedBackend, Line};
+use crate::row::{Next, Standing};
+use crate::watched::Watched;
 
 /// What kind of store is emulated.
 #[derive(Clone, Debug)]
@@ -80,14 +82,16 @@ impl EmulatedStore {
     /// An empty store that is known to be new, so that it needs no grace.
     pub fn new(emulation: Emulation) -> Self {
         let epoch = Epoch { id: 1, run: 1, grace_until: Boottime::from_nanos(0) };
-        let state =
-            State { run: 1, data: Data { epoch: Some(epoch), ..Data::default() }, listeners: HashMap::new() };
+        let data = Data { epoch: Some(epoch), ..Data::default() };
+        let (listeners, watched) = (HashMap::new(), Watched::default());
+        let state = State { run: 1, connections: 0, data, listeners, watched };
         Self { emulation: Arc::new(emulation), state: Arc::new(Mutex::new(state)) }
     }
 
     /// A backend over this store and the line between them.
     pub fn connect(&self) -> (EmulatedBackend, Line) {
-        EmulatedBackend::new(self.clone())
+        let number = self.state().count_connection();
+        EmulatedBackend::new(self.clone(), number)
     }
 
     /// Crashes and comes back at once.
@@ -113,41 +117,27 @@ impl EmulatedStore {
         Snapshot(self.state().data.clone())
     }
 
-    /// Takes the lock from its holder, as an operator would.
+    /// Takes the lock from all who hold it, as an operator would.
     pub fn revoke(&self, name: &str) {
         let mut state = self.state();
-        let held = state
-            .data
-            .rows
-            .iter()
-            .find_map(|(row, value)| (row.as_str() == name).then(|| value.held.clone()).flatten());
-        let Some(held) = held else { return };
-        state.tell(held.instance, |events| {
-            events.lost(held.grant.name.clone(), held.grant.claim, LossReason::Revoked);
-        });
-        self.hand_over(&mut state, &held.grant.name, Boottime::now());
+        if let Some(name) = state.data.rows.keys().find(|row| row.as_str() == name).cloned() {
+            self.take_from(&mut state, &name, None);
+        }
     }
 
     /// How many claims hold or wait, of all processes; those that have expired do not count.
     pub fn claims(&self) -> usize {
         let state = self.state();
         let now = Boottime::now();
-        state
-            .data
-            .rows
-            .values()
-            .map(|row| {
-                usize::from(row.held.as_ref().is_some_and(|held| state.data.ends(held) > now))
-                    + row.waiting.iter().filter(|waiter| waiter.gone_at > now).count()
-            })
-            .sum()
+        let rows = state.data.rows.keys().filter_map(|name| state.data.live(name, now));
+        rows.map(|row| row.held.len() + row.waiting.len()).sum()
     }
 
-    /// The claim that holds the lock now.
+    /// The claim that holds the lock now, or the first of them.
     pub fn holder_of(&self, name: &str) -> Option<ClaimId> {
         let state = self.state();
         let row = state.data.rows.iter().find(|(row, _)| row.as_str() == name);
-        row.and_then(|(_, row)| row.held.as_ref()).map(|held| held.grant.claim)
+        row.and_then(|(_, row)| row.held.first()).map(|held| held.grant.claim)
     }
 
     /// Tells all listeners that they may have missed something.
@@ -176,131 +166,244 @@ impl EmulatedStore {
         let now = Boottime::now();
         let mut state = self.state();
         let epoch = state.epoch(self.emulation.ttl.max, now);
+        let mut claim = claim.clone();
+        claim.may_wait &= self.emulation.queue;
         self.reap(&mut state, &claim.name, now);
-        if let Some(held) = state.data.rows.get(&claim.name).and_then(|row| row.held.as_ref()) {
-            if held.grant.claim == claim.id {
-                let remaining = state.data.ends(held).since(now);
-                return Ok(Attempt::Granted(Grant::new(claim, held.grant.tokens, Expiry::In(remaining))));
+        let data = &mut state.data;
+        let row = data.rows.entry(claim.name.clone()).or_default();
+        let standing = row.standing(&claim, now)?;
+        let grace = now < epoch.grace_until && (row.held.is_empty() || matches!(standing, Standing::Next));
+        match standing {
+            Standing::Holds(at) => {
+                let held = row.held[at].clone();
+                let remaining = data.ends(&held.beside).since(now);
+                Ok(Attempt::Granted(Grant::new(&claim, held.grant.tokens, Expiry::In(remaining))))
             }
-        } else if now < epoch.grace_until {
-            return Ok(Attempt::Busy(Busy::Grace { remaining: epoch.grace_until.since(now) }));
-        }
-        let ttl = claim.ttl.unwrap_or(self.emulation.ttl.default);
-        let row = state.data.rows.entry(claim.name.clone()).or_default();
-        let ahead =
-            row.waiting.iter().position(|waiter| waiter.claim.id == claim.id).unwrap_or(row.waiting.len());
-        let Some(held) = row.held.clone() else {
-            // Free, with nobody before it: whoever was first in the queue was granted when it became free.
-            row.waiting.retain(|waiter| waiter.claim.id != claim.id);
-            return state.grant(claim, self.emulation.carrier, ttl, now).map(Attempt::Granted);
-        };
-        if !claim.may_wait || !self.emulation.queue {
-            return Ok(Attempt::held(Some(held.holder)));
-        }
-        if ahead == row.waiting.len() {
-            if ahead >= self.emulation.queue_limit {
-                return Err(Error::new(ErrorKind::StoreFull, "the queue is full"));
+            _ if grace => Ok(Attempt::Busy(Busy::Grace { remaining: epoch.grace_until.since(now) })),
+            Standing::Next => {
+                let grant = data.grant(&claim, &self.emulation, now)?;
+                state.tell_watchers(&claim.name);
+                Ok(Attempt::Granted(grant))
             }
-            row.waiting.push_back(Waiter { claim: claim.clone(), gone_at: now.after(ttl) });
-        } else {
-            row.waiting[ahead].gone_at = now.after(ttl);
+            Standing::NotDue(remaining) => Ok(Attempt::Busy(Busy::NotDue { remaining })),
+            Standing::Behind(_) if !claim.may_wait => Ok(Attempt::held(row.holder())),
+            Standing::Behind(ahead) => {
+                if ahead >= self.emulation.queue_limit {
+                    return Err(Error::new(ErrorKind::StoreFull, "the queue is full"));
+                }
+                let ttl = self.emulation.ttl_of(&claim);
+                row.wait(&claim, ahead, now.after(ttl));
+                let (by, due_in) = (row.holder(), row.due_in(now));
+                let first_end = row.held.iter().map(|held| data.leases.ends(&held.beside)).min();
+                let until = first_end.map_or(ttl, |end| end.since(now)).min(ttl / 3);
+                let check_in = due_in.map_or(until, |due_in| until.min(due_in)) + Duration::from_millis(1);
+                Ok(Attempt::Queued { position: u64::try_from(ahead).ok(), by, check_in: Some(check_in) })
+            }
         }
-        let check_in = state.data.ends(&held).since(now).min(ttl / 3) + Duration::from_millis(1);
-        Ok(Attempt::Queued {
-            position: u64::try_from(ahead).ok(),
-            by: Some(held.holder),
-            check_in: Some(check_in),
-        })
+    }
+
+    /// All of these claims or none.
+    pub(super) fn acquire_together(&self, claims: &[Claim]) -> Result<Joint> {
+        let now = Boottime::now();
+        let mut state = self.state();
+        let epoch = state.epoch(self.emulation.ttl.max, now);
+        for (at, claim) in claims.iter().enumerate() {
+            self.reap(&mut state, &claim.name, now);
+            let row = state.data.rows.entry(claim.name.clone()).or_default();
+            let busy = match row.standing(claim, now)? {
+                Standing::Next if now < epoch.grace_until => {
+                    Some(Busy::Grace { remaining: epoch.grace_until.since(now) })
+                }
+                standing => standing.busy(row.holder()),
+            };
+            if let Some(busy) = busy {
+                return Ok(Joint::Busy { at, busy });
+            }
+        }
+        let mut grants = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let row = state.data.rows.get(&claim.name);
+            let known = row.and_then(|row| row.held.iter().find(|held| held.claim.id == claim.id));
+            grants.push(match known {
+                Some(held) => {
+                    let remaining = state.data.ends(&held.beside).since(now);
+                    Grant::new(claim, held.grant.tokens, Expiry::In(remaining))
+                }
+                None => state.data.grant(claim, &self.emulation, now)?,
+            });
+            state.tell_watchers(&claim.name);
+        }
+        Ok(Joint::Granted(grants))
     }
 
     pub(super) fn cancel(&self, claim: &Claim) {
         let now = Boottime::now();
         let mut state = self.state();
-        let Some(row) = state.data.rows.get_mut(&claim.name) else { return };
-        row.waiting.retain(|waiter| waiter.claim.id != claim.id);
-        if row.held.as_ref().is_some_and(|held| held.grant.claim == claim.id) {
-            self.hand_over(&mut state, &claim.name, now);
+        let row = state.data.rows.get_mut(&claim.name);
+        if row.is_some_and(|row| row.cancel(claim.id)) {
+            self.freed(&mut state, &claim.name, now);
         }
     }
 
-    pub(super) fn release(&self, grant: &Grant) -> Released {
+    pub(super) fn release(&self, grant: &Grant, completed: bool) -> Released {
         let now = Boottime::now();
         let mut state = self.state();
-        let row = state.data.rows.get(&grant.name);
-        match row.and_then(|row| row.held.as_ref()) {
-            Some(held) if held.grant.is_same_as(grant) => {
-                let live = state.data.ends(held) > now;
-                self.hand_over(&mut state, &grant.name, now);
-                if live { Released::Done } else { Released::NotHeld }
-            }
-            _ => Released::NotHeld,
+        let live = state.data.held(grant).is_some_and(|held| state.data.ends(&held.beside) > now);
+        let row = state.data.rows.get_mut(&grant.name);
+        if row.and_then(|row| row.release(grant, completed && live)).is_none() {
+            return Released::NotHeld;
         }
+        self.freed(&mut state, &grant.name, now);
+        if live { Released::Done } else { Released::NotHeld }
     }
 
     pub(super) fn renew(&self, grant: &Grant) -> Renewed {
         let now = Boottime::now();
         let mut state = self.state();
         let epoch = state.epoch(self.emulation.ttl.max, now);
-        let held = state.data.rows.get(&grant.name).and_then(|row| row.held.clone());
-        let Some(held) = held.filter(|held| held.grant.is_same_as(grant)) else {
+        let Some(held) = state.data.held(grant) else {
             let forgotten = now < epoch.grace_until;
             return Renewed::Lost(if forgotten { LossReason::StoreReset } else { LossReason::Taken });
         };
-        if state.data.ends(&held) <= now {
+        let (ttl, ends) = (self.emulation.ttl_of(&held.claim), held.beside);
+        if state.data.ends(&ends) <= now {
             return Renewed::Lost(LossReason::Expired);
         }
-        let later = now.after(held.ttl);
-        if let Ends::With(instance, lease) = held.ends {
-            state.data.leases.insert((instance, lease), later);
-        } else if let Some(held) = state.data.rows.get_mut(&grant.name).and_then(|row| row.held.as_mut()) {
-            held.ends = Ends::At(later);
+        state.data.extend(grant, now.after(ttl));
+        Renewed::Extended(Expiry::In(ttl))
+    }
+
+    /// Changes a grant that holds. False if it does not.
+    pub(super) fn change(&self, grant: &Grant, change: impl FnOnce(&mut Claim)) -> bool {
+        let now = Boottime::now();
+        let mut state = self.state();
+        if state.data.held(grant).is_none_or(|held| state.data.ends(&held.beside) <= now) {
+            return false;
         }
-        Renewed::Extended(Expiry::In(held.ttl))
+        if let Some(held) = state.data.rows.get_mut(&grant.name).and_then(|row| row.held_mut(grant)) {
+            change(&mut held.claim);
+        }
+        self.hand_over(&mut state, &grant.name, now);
+        true
+    }
+
+    pub(super) fn break_lock(&self, name: &LockName, claim: Option<ClaimId>) -> u32 {
+        self.take_from(&mut self.state(), name, claim)
+    }
+
+    pub(super) fn ask_back(&self, name: &LockName, claim: Option<ClaimId>) -> u32 {
+        let state = self.state();
+        let Some(row) = state.data.live(name, Boottime::now()) else { return 0 };
+        let meant = row.held.iter().filter(|held| claim.is_none_or(|claim| claim == held.claim.id));
+        let told = meant.filter(|held| {
+            state.tell(held.claim.instance, |events| events.asked(name.clone(), held.claim.id))
+        });
+        u32::try_from(told.count()).unwrap_or(u32::MAX)
+    }
+
+    /// What the store knows, for those who only look.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Data, Boottime) -> T) -> T {
+        look(&self.state().data, Boottime::now())
+    }
+
+    pub(super) fn watch(&self, name: &LockName, who: u64, events: Events, line: Line) {
+        self.state().watched.watch(name, who, (events, line));
+    }
+
+    pub(super) fn unwatch(&self, name: &LockName, who: u64) {
+        self.state().watched.unwatch(name, who);
+    }
+
+    pub(super) fn leave(&self, who: u64) {
+        self.state().watched.leave(who);
     }
 
     pub(super) fn grants(&self, instance: InstanceId) -> Vec<Grant> {
         let state = self.state();
-        state
-            .data
-            .rows
-            .values()
-            .filter_map(|row| row.held.as_ref().filter(|held| held.instance == instance))
-            .map(|held| held.grant.clone())
-            .collect()
+        let held = state.data.rows.values().flat_map(|row| &row.held);
+        held.filter(|held| held.claim.instance == instance).map(|held| held.grant.clone()).collect()
     }
 
-    /// Frees the lock if its holder has expired, and drops waiters that have gone.
+    /// Ends the grants of those who have expired, and drops waiters that have gone.
     fn reap(&self, state: &mut State, name: &LockName, now: Boottime) {
-        let Some(row) = state.data.rows.get_mut(name) else { return };
-        row.waiting.retain(|waiter| waiter.gone_at > now);
-        let Some(held) = row.held.clone() else { return };
-        if state.data.ends(&held) <= now {
-            state.tell(held.instance, |events| {
-                events.lost(name.clone(), held.grant.claim, LossReason::Expired);
+        let State { data, .. } = state;
+        let Data { rows, leases, .. } = data;
+        let Some(row) = rows.get_mut(name) else { return };
+        row.waiting.retain(|waiter| waiter.beside > now);
+        let (live, expired): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut row.held).into_iter().partition(|held| leases.ends(&held.beside) > now);
+        row.held = live;
+        // A minimum hold may be over, too.
+        let may_move = !expired.is_empty() || !row.waiting.is_empty();
+        for held in expired {
+            state.tell(held.claim.instance, |events| {
+                events.lost(name.clone(), held.claim.id, LossReason::Expired);
             });
+        }
+        if may_move {
             self.hand_over(state, name, now);
         }
     }
 
-    /// Takes the lock from its holder and gives it to the next live waiter.
+    /// Grants the lock to the next live waiters, as long as it can be shared.
     fn hand_over(&self, state: &mut State, name: &LockName, now: Boottime) {
         let epoch = state.epoch(self.emulation.ttl.max, now);
         let Some(row) = state.data.rows.get_mut(name) else { return };
-        row.held = None;
-        row.waiting.retain(|waiter| waiter.gone_at > now);
-        if now < epoch.grace_until {
-            // Nothing is granted in the grace: those who wait ask again.
-            return;
+        row.waiting.retain(|waiter| waiter.beside > now);
+        // Nothing is granted in the grace: those who wait ask again.
+        while now >= epoch.grace_until
+            && let Some(next) = state.data.rows.get_mut(name).and_then(|row| row.take_next(now))
+        {
+            match next {
+                Next::Granted(waiter) => {
+                    if let Ok(grant) = state.data.grant(&waiter.claim, &self.emulation, now) {
+                        state.tell(waiter.claim.instance, |events| events.granted(grant, None));
+                    }
+                }
+                Next::NotDue(waiter) => {
+                    state.tell(waiter.claim.instance, |events| events.hint(name.clone()));
+                }
+            }
         }
-        let Some(next) = row.waiting.pop_front() else { return };
-        let ttl = next.claim.ttl.unwrap_or(self.emulation.ttl.default);
-        if let Ok(grant) = state.grant(&next.claim, self.emulation.carrier, ttl, now) {
-            state.tell(next.claim.instance, |events| events.granted(grant, None));
+        state.tell_watchers(name);
+    }
+
+    /// Somebody holds it no more: whoever is next gets it, or is to learn when it is due.
+    fn freed(&self, state: &mut State, name: &LockName, now: Boottime) {
+        self.hand_over(state, name, now);
+        if let Some(row) = state.data.rows.get(name).filter(|row| row.due_in(now).is_some()) {
+            for waiter in &row.waiting {
+                state.tell(waiter.claim.instance, |events| events.hint(name.clone()));
+            }
         }
+    }
+
+    fn take_from(&self, state: &mut State, name: &LockName, claim: Option<ClaimId>) -> u32 {
+        let now = Boottime::now();
+        self.reap(state, name, now);
+        let Some(row) = state.data.rows.get_mut(name) else { return 0 };
+        let is_meant = |id: ClaimId| claim.is_none_or(|claim| claim == id);
+        let (broken, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut row.held).into_iter().partition(|held| is_meant(held.claim.id));
+        row.held = kept;
+        for held in &broken {
+            state.tell(held.claim.instance, |events| {
+                events.lost(name.clone(), held.claim.id, LossReason::Revoked);
+            });
+        }
+        self.freed(state, name, now);
+        u32::try_from(broken.len()).unwrap_or(u32::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Emulation {
+    /// The ttl of a claim.
+    pub(super) fn ttl_of(&self, claim: &Claim) -> Duration {
+        claim.ttl.unwrap_or(self.ttl.default)
     }
 }
 
@@ -314,58 +417,21 @@ impl fmt::Debug for EmulatedStore {
 struct State {
     /// Counts its starts.
     run: u64,
+    /// How many backends were made.
+    connections: u64,
     data: Data,
     /// What is said on a line that is down is lost.
     listeners: HashMap<InstanceId, (Events, Line)>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Data {
-    epoch: Option<Epoch>,
-    rows: HashMap<LockName, Row>,
-    leases: HashMap<(InstanceId, LeaseId), Boottime>,
-}
-
-/// Lives beside the grants, so that it dies with them.
-#[derive(Clone, Copy, Debug)]
-struct Epoch {
-    id: u64,
-    run: u64,
-    grace_until: Boottime,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Row {
-    /// The last token, and the epoch in which it was written.
-    counter: Option<(u64, u64)>,
-    held: Option<Held>,
-    waiting: VecDeque<Waiter>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    grant: Grant,
-    instance: InstanceId,
-    holder: locks_api::Holder,
-    ttl: Duration,
-    ends: Ends,
-}
-
-/// What decides when a grant ends unless it is renewed.
-#[derive(Clone, Copy, Debug)]
-enum Ends {
-    At(Boottime),
-    With(InstanceId, LeaseId),
-}
-
-#[derive(Clone, Debug)]
-struct Waiter {
-    claim: Claim,
-    /// When it counts as dead unless it asks again.
-    gone_at: Boottime,
+    watched: Watched<(Events, Line)>,
 }
 
 impl State {
+    /// The number of the next backend.
+    fn count_connection(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
+    }
+
     /// The present epoch. Every granting step reads it in the same step.
     fn epoch(&mut self, grace: Duration, now: Boottime) -> Epoch {
         match self.data.epoch {
@@ -378,57 +444,21 @@ impl State {
         }
     }
 
-    fn grant(&mut self, claim: &Claim, carrier: Carrier, ttl: Duration, now: Boottime) -> Result<Grant> {
-        let epoch = self.data.epoch.map_or(0, |epoch| epoch.id);
-        let (ends, remaining) = match carrier {
-            Carrier::Grant => (Ends::At(now.after(ttl)), ttl),
-            Carrier::Lease => {
-                // A lease that has expired is dead for ever; a claim on it starts it anew.
-                let known = self.data.leases.get(&(claim.instance, claim.lease)).copied();
-                let until = known.filter(|until| *until > now).unwrap_or(now.after(ttl));
-                self.data.leases.insert((claim.instance, claim.lease), until);
-                (Ends::With(claim.instance, claim.lease), until.since(now))
+    /// Says something to a process. False if it can't be reached.
+    fn tell(&self, instance: InstanceId, say: impl FnOnce(&Events)) -> bool {
+        match self.listeners.get(&instance) {
+            Some((events, line)) if line.is_up() => {
+                say(events);
+                true
             }
-        };
-        let row = self.data.rows.entry(claim.name.clone()).or_default();
-        let wall = SystemTime::now();
-        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let clock = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
-        let tokens = match row.counter {
-            Some((counter, written)) if written == epoch => TokenBlock::after(counter, clock),
-            Some((counter, _)) => TokenBlock::without_counter(Some(counter), clock),
-            None => TokenBlock::without_counter(None, clock),
-        };
-        let tokens =
-            tokens.ok_or_else(|| Error::new(ErrorKind::StoreFull, "the fencing tokens are used up"))?;
-        let grant = Grant::new(claim, tokens, Expiry::In(remaining));
-        row.counter = Some((tokens.last().get(), epoch));
-        row.held = Some(Held {
-            grant: grant.clone(),
-            instance: claim.instance,
-            holder: (*claim.holder).clone().with_since(wall),
-            ttl,
-            ends,
-        });
-        Ok(grant)
-    }
-
-    fn tell(&self, instance: InstanceId, say: impl FnOnce(&Events)) {
-        if let Some((events, line)) = self.listeners.get(&instance)
-            && line.is_up()
-        {
-            say(events);
+            _ => false,
         }
     }
-}
 
-impl Data {
-    /// When a grant ends unless it is renewed.
-    fn ends(&self, held: &Held) -> Boottime {
-        match held.ends {
-            Ends::At(ends) => ends,
-            Ends::With(instance, lease) => {
-                self.leases.get(&(instance, lease)).copied().unwrap_or(Boottime::from_nanos(0))
+    fn tell_watchers(&self, name: &LockName) {
+        for (events, line) in self.watched.of(name) {
+            if line.is_up() {
+                events.changed(name.clone());
             }
         }
     }

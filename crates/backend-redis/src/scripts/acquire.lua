@@ -1,73 +1,68 @@
 -- How many are before the claim in the queue, which it joins unless it is there. Whoever waits asks again and again, which keeps the queue.
-local function enqueue(name, claim, ttl, holder)
-  local q, w = prefix .. 'q:' .. name, prefix .. 'w:' .. name
-  local is_new = call('HSET', w, claim, format('%d %d %s %s', now + ttl, ttl, ARGV[2], holder)) == 1
-  local ahead = not is_new and call('LPOS', q, claim)
+local function enqueue(lock, claim)
+  local q, w = prefix .. 'q:' .. claim.name, prefix .. 'w:' .. claim.name
+  local who = ARGV[2]
+  if claim.written then
+    who = who .. claim.written
+    lock.with_terms = true
+  end
+  if claim.terms.limit > 0 then
+    lock.limit = claim.terms.limit
+  end
+  local waiter = format('%d %d ', now + claim.ttl, claim.ttl) .. who .. ' ' .. claim.rest
+  local is_new = call('HSET', w, claim.id, waiter) == 1
+  local ahead = not is_new and call('LPOS', q, claim.id)
   local joined = not ahead
   if joined then
-    ahead = call('RPUSH', q, claim) - 1
+    ahead = call('RPUSH', q, claim.id) - 1
   end
   if ahead == 0 or not joined then
     call('PEXPIRE', q, KEPT)
     call('PEXPIRE', w, KEPT)
   end
+  if joined then
+    lock.queued, lock.changed = '1', true
+  end
   return ahead
 end
 
-local function granted(lock)
-  return format('G %s %s %d', lock.counter, lock.tokens, lock.ends - now)
-end
-
-local function step(key, claim, ttl, may_wait, holder)
+local function step(claim)
+  local key, name = claim.key, claim.name
   local lock = read(key)
-  if lock.claim == claim and lock.ends > now then
-    return granted(lock)
-  end
-  local name = name_of(key)
-  local changed = reap(name, lock, claim)
-  if not lock.claim then
-    local queued = lock.queued == '1'
-    if in_grace then
-      if queued then
-        forget(name, claim)
-      end
-      if changed then
-        write(key, lock)
-      end
-      return format('R %d', sub(ARGV[1], 18, 33) - now)
-    end
-    if not queued or not hand_over(name, lock, claim) then
-      if queued then
-        forget(name, claim)
-      end
-      if not grant(lock, claim, ARGV[2], ttl, ttl, holder) then
-        return 'T'
-      end
-      write(key, lock)
-      return granted(lock)
-    end
-    changed = true
+  local held = find(name, lock, claim.id)
+  if held and held.ends > now then
+    return granted(held)
   end
   local reply
-  if may_wait then
-    local ahead = enqueue(name, claim, ttl, holder)
-    if lock.queued == '0' then
-      lock.queued, changed = '1', true
-    end
-    local check_in = math.min(lock.ends - now, ttl / 3) + 1000
-    reply = format('Q %d %d %d %s %s', now, ahead, check_in, lock.since, lock.holder)
-  else
-    reply = format('B %s %s', lock.since, lock.holder)
+  local why, last, tokens = judge(lock, claim)
+  if not why then
+    reply = grant_to(lock, claim, last, tokens)
+  elseif why == 'N' and claim.may_wait and lock.queued == '1' and call('HGET', prefix .. 'w:' .. name, claim.id) then
+    -- It keeps its place.
+    why = 'B'
   end
-  if changed then
+  if why == 'B' then
+    if claim.may_wait then
+      local ahead = enqueue(lock, claim)
+      local ends, who = first_of(name, lock)
+      reply = format('Q %d %d %d ', now, ahead, math.min(ends - now, claim.ttl / 3) + 1000) .. who
+    else
+      reply = refusal(lock, claim, why)
+    end
+  elseif why then
+    if lock.queued == '1' and forget(name, claim.id) and not in_grace then
+      hand_over(name, lock)
+    end
+    reply = refusal(lock, claim, why)
+  end
+  if lock.changed then
     write(key, lock)
   end
   return reply
 end
 
-local replies = {}
-for i = 2, #KEYS do
-  local at = 4 * i - 5
-  replies[i - 1] = step(KEYS[i], ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', ARGV[at + 3])
+local replies = claims()
+for i, claim in ipairs(replies) do
+  replies[i] = step(claim)
 end
 return replies

@@ -1,10 +1,11 @@
--- ARGV[2] is the instance that asks; then for each lock: claim, ttl, whether it may wait, holder.
+-- ARGV[2] is the instance that asks; then for each lock: claim, ttl, how it is asked for, holder. How: '0' may not wait, '1' may; '2' and '3'
+-- are the same with terms, which follow the holder, and then the value is before the holder.
 if not known then
   return { 'E' }
 end
 
--- One lock, free and without a queue: the common case, without the detour of all that may come otherwise.
-if #KEYS == 2 and not in_grace then
+-- One exclusive lock without terms, free and without a queue: the common case, without the detour of all that may come otherwise.
+if #ARGV == 6 and not in_grace then
   local counter, written = match(call('GET', KEYS[2]) or '0 - 0', '^(%d+) (%S+) 0$')
   local last, tokens
   if counter then

@@ -7,7 +7,7 @@ use locks_backend_redis::redis::{Client, Value, cmd};
 use locks_backend_redis::{RedisBackend, RedisOptions, set_up};
 use locks_test_servers::Redis;
 
-use super::{PROMPT, ask, connect, pause, ready};
+use super::{PROMPT, ask, connect, eventually_wait, pause, ready};
 
 /// The user of docs/backends/redis.md, its lines joined.
 fn documented_user() -> String {
@@ -39,6 +39,38 @@ async fn lock_and_hand_over(url: &str) {
     }
 }
 
+/// Readers, permits, an election and an operator, each once.
+async fn use_all_kinds(url: &str) {
+    let (one, two) = (connect(url), connect(url));
+    let readers = [one.rw_lock("r").read().await.unwrap(), two.rw_lock("r").read().await.unwrap()];
+    let writer = one.rw_lock("r").ttl(Duration::from_secs(2));
+    let writer = tokio::spawn(async move { writer.write().await });
+    eventually_wait(&two, "r", 1).await;
+    assert!(two.rw_lock("r").try_read().await.unwrap().is_none());
+    for reader in readers {
+        reader.release().await.unwrap();
+    }
+    writer.await.unwrap().unwrap().downgrade().await.unwrap().release().await.unwrap();
+    one.semaphore("p", 3).acquire_many(2).await.unwrap().release().await.unwrap();
+    let election = one.election("e");
+    let mut observer = two.election("e").observe();
+    assert_eq!(observer.next().await.unwrap(), None);
+    let leadership = election.campaign("one").await.unwrap();
+    leadership.publish("two").await.unwrap();
+    assert!(tokio::time::timeout(PROMPT, observer.next()).await.unwrap().unwrap().is_some());
+    assert_eq!(two.list("").await.unwrap().len(), 1);
+    assert_eq!(two.revoke("e").await.unwrap(), 1);
+    assert_eq!(two.break_lock("e").await.unwrap(), 1);
+    let once = one.lock("o").once_per(Duration::from_secs(60));
+    once.acquire().await.unwrap().complete().await.unwrap();
+    assert!(two.lock("o").once_per(Duration::from_secs(60)).try_acquire().await.unwrap().is_none());
+    drop(two.lock_all(["x", "y"]).acquire().await.unwrap());
+    drop(observer);
+    for locks in [one, two] {
+        locks.close().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_user_can_do_all_that_is_needed() {
     let server = Redis::options()
@@ -58,6 +90,7 @@ async fn the_documented_user_can_do_all_that_is_needed() {
     let url = format!("redis://locks:s%25cret@{address}?max_ttl=4s");
     set_up(&url).await.unwrap();
     lock_and_hand_over(&url).await;
+    use_all_kinds(&url).await;
     // Neither a wrong password nor a right one is ever repeated.
     for wrong in [format!("redis://locks:geheim@{address}"), format!("redis://nobody:geheim@{address}")] {
         let error = connect(&wrong).lock("a").try_acquire().await.unwrap_err();
@@ -167,8 +200,8 @@ async fn scripts_that_the_server_has_forgotten_are_sent_again() {
 async fn each_right_of_the_documented_user_is_needed() {
     let user = documented_user();
     let server = Redis::start().unwrap();
-    // The last three are for waiters that ask again, give up, or were not there when their turn came.
-    let rarely = ["+select", "+wait", "+lpos", "+lpush", "+lrem"];
+    // The last two are for waiters that ask again, and for what is given up when nobody watches any more.
+    let rarely = ["+select", "+wait", "+lpos", "+unsubscribe"];
     for right in user.split(' ').filter(|word| word.starts_with('+') && !rarely.contains(word)) {
         let mut set = cmd("ACL");
         set.arg("SETUSER").arg(user.split(' ').filter(|word| *word != right).collect::<Vec<_>>());
@@ -177,7 +210,11 @@ async fn each_right_of_the_documented_user_is_needed() {
         ask(&server, &cmd("FLUSHALL"));
         ask(&server, cmd("SCRIPT").arg("FLUSH"));
         let url = format!("redis://locks:password@{}?max_ttl=4s&restart_grace=off", server.address());
-        let done = tokio::time::timeout(PROMPT, tokio::spawn(async move { lock_and_hand_over(&url).await }));
+        let uses = tokio::spawn(async move {
+            use_all_kinds(&url).await;
+            lock_and_hand_over(&url).await;
+        });
+        let done = tokio::time::timeout(PROMPT, uses);
         assert!(!matches!(done.await, Ok(Ok(()))), "{right} is not needed");
     }
 }

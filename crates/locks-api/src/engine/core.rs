@@ -5,23 +5,24 @@
 //! and the simulation can run it under thousands of schedules.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
 
 use super::debt::Debt;
-use super::entry::{Entry, EntryKey, Hold, Pending, Phase, Releasing, Usage};
+use super::door::Door;
+use super::entry::{Entry, EntryKey, Pending, Phase, Usage};
 use super::outbox::Outbox;
-use super::ticket::{Answer, Granted, Patience, Ticket, TicketKey, TicketState, Wish};
+use super::ticket::{Answer, Patience, Ticket, TicketKey, TicketState, Wish};
 use super::timers::{Timer, TimerKey, Timers};
+use crate::busy::Busy;
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::loss::LossReason;
 use crate::name::LockName;
 use crate::observe::{self, Note, What};
-use crate::spi::{Claim, ClaimId, InstanceId, LeaseId, Mode, TokenBlock, TtlLimits};
+use crate::spi::{Claim, ClaimId, InstanceId, LeaseId, TtlLimits};
 
 /// What the engine was built with.
 #[derive(Clone, Debug)]
@@ -37,9 +38,6 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// The longest row of hand-ons, beside [`TokenBlock::MAX_LEN`] guards.
-const HAND_ON_LIMIT: Duration = Duration::from_millis(5);
-
 /// How long a reply may take before the step is sent again, at most.
 const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -51,7 +49,12 @@ pub(crate) struct Core {
     /// The lease that new claims go on.
     pub(super) lease: LeaseId,
     pub(super) entries: Slab<Entry>,
-    by_name: HashMap<LockName, EntryKey>,
+    pub(super) doors: HashMap<LockName, Door>,
+    /// The entries that have a claim of their own, by that.
+    pub(super) solos: HashMap<ClaimId, EntryKey>,
+    /// How many are parked, and how many ever were.
+    pub(super) parked: usize,
+    pub(super) serial: u64,
     pub(super) tickets: Slab<Ticket>,
     pub(super) timers: Timers,
     /// Grants with an expiry, by the time of their next renewal.
@@ -63,7 +66,7 @@ pub(crate) struct Core {
     pub(super) wakes: Vec<Waker>,
     notes: Vec<Note>,
     pub(super) random: fastrand::Rng,
-    closed: bool,
+    pub(super) closed: bool,
     /// Who waits until everything is given back, and when that has taken long enough.
     closing: Vec<TicketKey>,
     close_timer: Option<TimerKey>,
@@ -98,7 +101,10 @@ impl Core {
             settings,
             lease: LeaseId::FIRST,
             entries: Slab::new(),
-            by_name: HashMap::new(),
+            doors: HashMap::new(),
+            solos: HashMap::new(),
+            parked: 0,
+            serial: 0,
             tickets: Slab::new(),
             timers: Timers::default(),
             renewals: BTreeSet::new(),
@@ -116,30 +122,73 @@ impl Core {
 
     /// A caller wants a lock. The answer comes through [`Core::poll`].
     pub(crate) fn acquire(&mut self, wish: Wish, now: Boottime) -> TicketKey {
-        let Wish { name, ttl, holder, patience } = wish;
-        let ticket = self.tickets.insert(Ticket::acquisition(ttl, holder, patience, now));
+        let Wish { name, terms, holder, patience, caller } = wish;
+        let plain = terms.are_plain();
+        let ticket = self.tickets.insert(Ticket::acquisition(terms, holder, (patience, caller), now));
         if self.closed {
             self.answer(ticket, Answer::Failed(Error::closed()));
             return ticket;
         }
-        let key = self.entry(&name);
         if patience == Patience::Try
-            && let Some(busy) = self.busy_here(key)
+            && let Some(busy) = if plain { self.busy_here(&name) } else { self.busy_at_the_door(&name) }
         {
             self.answer(ticket, Answer::Busy(busy));
             return ticket;
         }
+        if patience != Patience::Try
+            && let Some(error) = self.standstill(ticket, &name, now)
+        {
+            self.answer(ticket, Answer::Failed(error));
+            return ticket;
+        }
+        let key = if plain { self.line(&name) } else { self.solo(&name) };
+        self.stand_in(key, ticket);
+        self.advance(key, now);
+        ticket
+    }
+
+    /// A caller wants all of these locks, or none of them, in one step of the store. Each ticket is answered by itself.
+    pub(crate) fn acquire_together(&mut self, wishes: Vec<Wish>, now: Boottime) -> Vec<TicketKey> {
+        let in_the_way =
+            |wish: &Wish| self.busy_here(&wish.name).or_else(|| self.busy_at_the_door(&wish.name));
+        let busy = wishes.iter().enumerate().find_map(|(at, wish)| Some((at, in_the_way(wish)?)));
+        let mut tickets = Vec::with_capacity(wishes.len());
+        let mut claims = Vec::with_capacity(wishes.len());
+        for (at, Wish { name, terms, holder, caller, .. }) in wishes.into_iter().enumerate() {
+            let ticket = Ticket::acquisition(terms, holder, (Patience::Try, caller), now);
+            let ticket = self.tickets.insert(ticket);
+            tickets.push(ticket);
+            if self.closed {
+                self.answer(ticket, Answer::Failed(Error::closed()));
+            } else if let Some((which, busy)) = &busy {
+                let busy = if at == *which { busy.clone() } else { Busy::Held { by: None } };
+                self.answer(ticket, Answer::Busy(busy));
+            } else {
+                let key = self.solo(&name);
+                self.stand_in(key, ticket);
+                self.begin(key, now);
+                if let Phase::Claiming(pending) = &self.entries[key].phase {
+                    claims.push(pending.claim.clone());
+                }
+            }
+        }
+        if !claims.is_empty() {
+            self.outbox.together.push(claims);
+        }
+        tickets
+    }
+
+    /// Puts a caller at the end of an entry's queue.
+    fn stand_in(&mut self, key: EntryKey, ticket: TicketKey) {
         let entry = &mut self.entries[key];
         entry.waiting.push_back(ticket);
         entry.live += 1;
         let waiting = &mut self.tickets[ticket];
         waiting.entry = Some(key);
         waiting.linked = true;
-        if let Patience::Until(deadline) = patience {
+        if let Patience::Until(deadline) = waiting.patience {
             waiting.timer = Some(self.timers.set(deadline, Timer::Ticket(ticket)));
         }
-        self.advance(key, now);
-        ticket
     }
 
     /// Takes the answer, or leaves the waker for when it comes.
@@ -171,7 +220,7 @@ impl Core {
         self.forget(key);
         match (state, entry) {
             (TicketState::Answered(Answer::Granted(granted)), _) => {
-                self.release(&granted, false, now);
+                self.return_unseen(&granted, now);
             }
             (TicketState::Waiting(_), Some(entry)) => {
                 self.entries[entry].live -= 1;
@@ -180,46 +229,6 @@ impl Core {
             }
             _ => {}
         }
-    }
-
-    /// A guard gives its grant back. With `answer`, the returned ticket says when and whether the store took it.
-    ///
-    /// A grant that was lost before is reported as such.
-    pub(crate) fn release(&mut self, granted: &Granted, answer: bool, now: Boottime) -> Option<TicketKey> {
-        let lost = if granted.lease.is_held_at(now) { None } else { granted.lease.loss() };
-        let ticket = answer.then(|| self.tickets.insert(Ticket::confirmation(now)));
-        let held = self
-            .entries
-            .get_mut(granted.entry)
-            .and_then(|entry| entry.hold_of(granted.lease.claim()))
-            .is_some();
-        match (held, lost) {
-            (true, None) => {
-                if let Some(hold) = self.entries[granted.entry].hold_of(granted.lease.claim()) {
-                    hold.usage = Usage::Free;
-                }
-                if !self.hand_on(granted.entry, now) {
-                    self.give_back(granted.entry, ticket, now);
-                    return ticket;
-                }
-            }
-            (true, Some(reason)) => {
-                // The deadline has passed and the timer has not fired yet.
-                if let Some(hold) = self.entries[granted.entry].hold_of(granted.lease.claim()) {
-                    hold.usage = Usage::Free;
-                }
-                self.lose(granted.entry, reason, now);
-            }
-            (false, _) => {}
-        }
-        if let Some(ticket) = ticket {
-            let done = match lost {
-                Some(reason) => Answer::Failed(Error::lost(reason)),
-                None => Answer::Done,
-            };
-            self.answer(ticket, done);
-        }
-        ticket
     }
 
     /// Refuses everything from now on, ends all waits, takes the locks from their guards and gives them
@@ -232,9 +241,14 @@ impl Core {
         }
         self.closed = true;
         let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            while let Some(waiter) = self.next_waiter(key) {
+        for key in &keys {
+            while let Some(waiter) = self.next_waiter(*key) {
                 self.answer(waiter, Answer::Failed(Error::closed()));
+            }
+        }
+        for key in keys {
+            if !self.entries.contains(key) {
+                continue;
             }
             if let Phase::Held(hold) = &mut self.entries[key].phase {
                 hold.lease.lose(LossReason::Closed);
@@ -255,6 +269,15 @@ impl Core {
             let message = format!("{left} locks could not be given back to the store in time");
             self.answer(ticket, Answer::Failed(Error::new(ErrorKind::Unavailable, message)));
         }
+    }
+
+    pub(crate) fn store_timeout(&self) -> Duration {
+        self.settings.store_timeout
+    }
+
+    /// Whether everything is refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether the store has nothing of ours any more, and nothing is under way.
@@ -287,6 +310,7 @@ impl Core {
                 Timer::Ticket(ticket) => self.lose_patience(ticket, now),
                 Timer::Entry(entry) => self.overdue(entry, now),
                 Timer::Lease(entry) => self.check_lease(entry, now),
+                Timer::MaxHold(entry) => self.end_max_hold(entry, now),
                 Timer::Debt(claim) => self.retry_debt(claim, now),
                 Timer::Recovery => self.recover(now),
                 Timer::Close => self.give_up_closing(),
@@ -338,11 +362,12 @@ impl Core {
             let entry = &mut self.entries[key];
             let wanted = entry.live > 0;
             match &entry.phase {
-                Phase::Idle if wanted => return self.claim(key, now),
-                Phase::Idle => return self.remove(key),
+                Phase::Idle if wanted => return self.claim_or_park(key, now),
+                Phase::Idle => return self.remove(key, now),
+                Phase::Parked(_) if !wanted => return self.remove(key, now),
                 Phase::Held(hold) if hold.usage == Usage::Free => {
                     if !self.hand_on(key, now) {
-                        self.give_back(key, None, now);
+                        self.give_back(key, false, None, now);
                     }
                     return;
                 }
@@ -352,7 +377,8 @@ impl Core {
                     self.timers.clear(Some(timer));
                     self.entries[key].phase = Phase::Idle;
                 }
-                Phase::Claiming(_)
+                Phase::Parked(_)
+                | Phase::Claiming(_)
                 | Phase::Queued(_)
                 | Phase::Pausing(_)
                 | Phase::Held(_)
@@ -363,24 +389,34 @@ impl Core {
     }
 
     /// Sends a new claim on behalf of whoever is first.
-    fn claim(&mut self, key: EntryKey, now: Boottime) {
+    pub(super) fn claim(&mut self, key: EntryKey, now: Boottime) {
+        self.begin(key, now);
+        if let Phase::Claiming(pending) = &self.entries[key].phase {
+            self.outbox.acquire.push(pending.claim.clone());
+        }
+    }
+
+    /// Makes a new claim on behalf of whoever is first; it is to be sent.
+    fn begin(&mut self, key: EntryKey, now: Boottime) {
         let Some(first) = self.first_waiter(key) else { return };
+        let id = self.next_claim(key);
         let entry = &self.entries[key];
         let may_wait = entry.waiting.iter().any(|ticket| {
             self.tickets[*ticket].is_waiting() && self.tickets[*ticket].patience != Patience::Try
         });
         let ticket = &self.tickets[first];
+        let terms = &ticket.terms;
         let claim = Claim {
-            id: ClaimId::from_bits(self.random.u128(1..)),
+            id,
             instance: self.instance,
             name: entry.name.clone(),
-            mode: Mode::Exclusive,
+            mode: terms.mode,
             lease: self.lease,
-            ttl: ticket.ttl,
+            ttl: terms.ttl,
             may_wait,
             holder: ticket.holder.clone().unwrap_or_default(),
+            extras: terms.special.as_ref().and_then(|special| special.extras.clone()),
         };
-        self.outbox.acquire.push(claim.clone());
         let timer = self.reply_timer(key, claim.ttl, now);
         self.entries[key].phase = Phase::Claiming(Pending {
             claim,
@@ -419,75 +455,13 @@ impl Core {
         self.entries[key].phase = Phase::Cancelling(pending);
     }
 
-    /// Gives a free grant to the next waiter that may have it. False if there is none.
-    pub(super) fn hand_on(&mut self, key: EntryKey, now: Boottime) -> bool {
-        let Some(next) = self.first_waiter(key) else { return false };
-        let ttl = self.tickets[next].ttl;
-        let hand_on = self.settings.hand_on && !self.closed;
-        let entry = &mut self.entries[key];
-        let Phase::Held(hold) = &mut entry.phase else { return false };
-        if hold.usage != Usage::Free {
-            return false;
-        }
-        let first = hold.used == 0;
-        let in_row = hand_on && now.since(hold.since) < HAND_ON_LIMIT && !hold.lease.is_exported();
-        if !(first || in_row) || !hold.may_serve(ttl, now) {
-            return false;
-        }
-        let Some(token) = hold.grant.tokens.nth(hold.used) else { return false };
-        if first {
-            hold.since = now;
-        }
-        hold.used += 1;
-        hold.usage = Usage::Out;
-        let granted = Granted { entry: key, lease: Arc::clone(&hold.lease), token };
-        let waited = now.since(self.tickets[next].since);
-        entry.waiting.pop_front();
-        entry.live -= 1;
-        entry.slow_since = None;
-        self.tickets[next].linked = false;
-        self.answer(next, Answer::Granted(granted));
-        self.note(key, || What::Granted { token, waited, handed_on: !first });
-        true
-    }
-
-    /// Sends a free grant back to the store.
-    fn give_back(&mut self, key: EntryKey, ticket: Option<TicketKey>, now: Boottime) {
-        let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
-        let forgotten_at = self.end_upkeep(key, &hold);
-        self.note(key, || What::Released);
-        self.outbox.release.push(hold.grant.clone());
-        let timer = self.reply_timer(key, hold.upkeep.as_ref().map(|upkeep| upkeep.ttl), now);
-        self.entries[key].phase =
-            Phase::Releasing(Releasing { grant: hold.grant, ticket, timer, forgotten_at });
-    }
-
-    fn entry(&mut self, name: &LockName) -> EntryKey {
-        if let Some(key) = self.by_name.get(name) {
-            return *key;
-        }
-        let key = self.entries.insert(Entry::new(name.clone()));
-        self.by_name.insert(name.clone(), key);
-        key
-    }
-
-    pub(super) fn find(&self, name: &LockName) -> Option<EntryKey> {
-        self.by_name.get(name).copied()
-    }
-
-    /// Forgets a lock that nobody here wants or has.
-    fn remove(&mut self, key: EntryKey) {
-        // Only tickets that have gone can be left.
-        while let Some(ticket) = self.entries[key].waiting.pop_front() {
-            Self::unlink(&mut self.tickets, ticket);
-        }
-        let entry = self.entries.remove(key);
-        self.by_name.remove(&entry.name);
-        self.check_closed();
-    }
-
     /// The timer for the case that no reply comes. A store that answers inline always does.
-    fn reply_timer(&mut self, key: EntryKey, ttl: Option<Duration>, now: Boottime) -> Option<TimerKey> {
+    pub(super) fn reply_timer(
+        &mut self,
+        key: EntryKey,
+        ttl: Option<Duration>,
+        now: Boottime,
+    ) -> Option<TimerKey> {
         if self.settings.inline {
             return None;
         }
@@ -499,19 +473,3 @@ impl Core {
         ttl.map_or(REPLY_LIMIT, |ttl| (super::renewal::validity(ttl) / 3).min(REPLY_LIMIT))
     }
 }
-
-impl Hold {
-    /// Whether a waiter that asked for this ttl may have this grant now.
-    fn may_serve(&self, ttl: Option<Duration>, now: Boottime) -> bool {
-        if !self.lease.is_held_at(now) || self.lease.is_at_risk() {
-            return false;
-        }
-        match &self.upkeep {
-            None => true,
-            Some(upkeep) => ttl.is_none_or(|ttl| ttl == upkeep.ttl),
-        }
-    }
-}
-
-/// Guards per grant are bounded by its tokens.
-const _: () = assert!(TokenBlock::MAX_LEN == 64);

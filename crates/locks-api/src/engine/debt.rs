@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::core::Core;
+use super::outbox::Return;
 use super::ticket::{Answer, TicketKey};
 use super::timers::{Timer, TimerKey};
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::observe::What;
-use crate::spi::{Claim, ClaimId, Grant, LeaseId};
+use crate::spi::{Claim, ClaimId, LeaseId};
 
 /// A release or a cancellation that the store has not confirmed.
 ///
@@ -30,14 +31,14 @@ pub(crate) struct Debt {
 
 #[derive(Debug)]
 pub(super) enum Owed {
-    Release(Grant),
+    Release(Return),
     Cancel(Claim),
 }
 
 impl Debt {
     fn lease(&self) -> LeaseId {
         match &self.what {
-            Owed::Release(grant) => grant.lease,
+            Owed::Release(back) => back.grant.lease,
             Owed::Cancel(claim) => claim.lease,
         }
     }
@@ -47,14 +48,14 @@ impl Core {
     /// A release was sent once without success.
     pub(super) fn owe_release(
         &mut self,
-        grant: Grant,
+        back: Return,
         ticket: Option<TicketKey>,
         forgotten_at: Boottime,
         now: Boottime,
     ) {
-        let claim = grant.claim;
-        self.note_lock(&grant.name, || What::Owed);
-        self.owe(claim, Owed::Release(grant), ticket, forgotten_at, false, now);
+        let claim = back.grant.claim;
+        self.note_lock(&back.grant.name, || What::Owed);
+        self.owe(claim, Owed::Release(back), ticket, forgotten_at, false, now);
     }
 
     /// A claim whose fate is unknown must not hold or wait. With `in_doubt`, one success does not settle it.
@@ -97,7 +98,7 @@ impl Core {
         }
         debt.attempts += 1;
         match &debt.what {
-            Owed::Release(grant) => self.outbox.release.push(grant.clone()),
+            Owed::Release(back) => self.outbox.release.push(back.clone()),
             Owed::Cancel(claim) => self.outbox.cancel.push(claim.clone()),
         }
         let at = now.after(backoff(debt.attempts)).min(debt.forgotten_at);

@@ -3,7 +3,9 @@
 //! It fires the timers and does the steps of backends that answer over a network. A user's runtime that is starved,
 //! paused or gone changes nothing here, and a user's dropped future can't reach a socket.
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +18,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Engine;
 use super::core::Core;
+use super::outbox::Return;
+use crate::busy::Busy;
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
-use crate::spi::{Claim, Grant};
+use crate::spi::{Attempt, Claim, Grant, Joint, Released};
 
 /// How long the last `Locks` waits for releases to be delivered.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
@@ -30,7 +34,7 @@ const CALLS: usize = 4;
 const BATCH: usize = 1_000;
 
 /// The thread, and how to reach it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Driver {
     thread: Mutex<Option<Thread>>,
     notify: Notify,
@@ -39,13 +43,27 @@ pub(super) struct Driver {
     stop: Mutex<Stop>,
     acquires: AtomicUsize,
     releases: AtomicUsize,
+    /// What else is to be done on the thread.
+    errands: Mutex<Vec<Errand>>,
 }
+
+/// Something to be done on the thread that no lock waits for.
+type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Debug)]
 struct Thread {
     handle: JoinHandle<()>,
     /// Hangs up when the thread has ended.
     ended: mpsc::Receiver<()>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("thread", &self.thread)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the thread is asked to end.
@@ -80,6 +98,16 @@ impl Driver {
         Ok(())
     }
 
+    /// Has something done on the thread, whether or not whoever asked waits for it.
+    pub(super) fn run_errand(
+        &self,
+        engine: &Arc<Engine>,
+        errand: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        lock(&self.errands).push(Box::pin(errand));
+        self.nudge(engine, true, None).map_err(no_thread)
+    }
+
     /// Ends the backend's connections and says how that went.
     pub(super) async fn close_backend(&self, engine: &Arc<Engine>) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
@@ -90,9 +118,7 @@ impl Driver {
             }
             stop.backend = Some(answer);
         }
-        self.nudge(engine, true, None).map_err(|error| {
-            Error::new(ErrorKind::StoreFull, "the library's thread can't be started").with_source(error)
-        })?;
+        self.nudge(engine, true, None).map_err(no_thread)?;
         answered.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 
@@ -109,6 +135,11 @@ impl Driver {
             drop(thread.handle.join());
         }
     }
+}
+
+/// Nothing can be done without the thread.
+pub(super) fn no_thread(error: io::Error) -> Error {
+    Error::new(ErrorKind::StoreFull, "the library's thread can't be started").with_source(error)
 }
 
 fn start(engine: &Arc<Engine>) -> io::Result<Thread> {
@@ -132,6 +163,9 @@ async fn run(engine: Arc<Engine>) {
         driver.sleeps_until.store(0, Ordering::Release);
         let now = Boottime::now();
         let (mut next, settled) = work(&engine, now);
+        for errand in std::mem::take(&mut *lock(&driver.errands)) {
+            tokio::spawn(errand);
+        }
         if let Some(answer) = lock(&driver.stop).backend.take() {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move {
@@ -180,8 +214,9 @@ fn work(engine: &Arc<Engine>, now: Boottime) -> (Option<Boottime>, bool) {
 #[derive(Default)]
 struct Calls {
     acquire: Vec<Vec<Claim>>,
+    together: Vec<Vec<Claim>>,
     cancel: Vec<Vec<Claim>>,
-    release: Vec<Vec<Grant>>,
+    release: Vec<Vec<Return>>,
     renew: Vec<Vec<Grant>>,
     recover: bool,
 }
@@ -190,6 +225,7 @@ impl Calls {
     fn take(core: &mut Core, driver: &Driver) -> Self {
         let outbox = core.outbox();
         let mut calls = Self {
+            together: std::mem::take(&mut outbox.together),
             cancel: batches(&mut outbox.cancel, usize::MAX),
             renew: batches(&mut outbox.renew, usize::MAX),
             recover: std::mem::take(&mut outbox.recover),
@@ -205,11 +241,14 @@ impl Calls {
     }
 
     fn start(self, engine: &Arc<Engine>) {
-        for grants in self.release {
-            tokio::spawn(release(Arc::clone(engine), grants));
+        for backs in self.release {
+            tokio::spawn(release(Arc::clone(engine), backs));
         }
         for claims in self.cancel {
             tokio::spawn(cancel(Arc::clone(engine), claims));
+        }
+        for claims in self.together {
+            tokio::spawn(acquire_together(Arc::clone(engine), claims));
         }
         for claims in self.acquire {
             tokio::spawn(acquire(Arc::clone(engine), claims));
@@ -236,6 +275,32 @@ async fn acquire(engine: Arc<Engine>, claims: Vec<Claim>) {
     engine.leave(core);
 }
 
+async fn acquire_together(engine: Arc<Engine>, claims: Vec<Claim>) {
+    let sent = Boottime::now();
+    let backend = engine.guarantees().backend;
+    let reply = match engine.backend.abilities().together {
+        Some(together) => together.acquire_together(&claims).await,
+        None => Ok(Joint::Busy { at: 0, busy: Busy::Held { by: None } }),
+    };
+    let attempts = match reply {
+        Ok(Joint::Busy { at, busy }) => {
+            let attempt = |which| if which == at { Attempt::Busy(busy.clone()) } else { Attempt::held(None) };
+            (0..claims.len()).map(|which| Ok(attempt(which))).collect()
+        }
+        Ok(Joint::Granted(grants)) => {
+            let attempts = grants.into_iter().map(|grant| Ok(Attempt::Granted(grant)));
+            spread(Ok(attempts.collect()), claims.len())
+        }
+        Err(error) => spread(Err(error), claims.len()),
+    };
+    let mut core = engine.lock();
+    let now = Boottime::now();
+    for (claim, attempt) in claims.iter().zip(attempts) {
+        core.acquired(claim, sent, attempt.map_err(|error| error.at(backend, "acquire", &claim.name)), now);
+    }
+    engine.leave(core);
+}
+
 async fn cancel(engine: Arc<Engine>, claims: Vec<Claim>) {
     let replies = spread(engine.backend.cancel(&claims).await, claims.len());
     let backend = engine.guarantees().backend;
@@ -247,8 +312,18 @@ async fn cancel(engine: Arc<Engine>, claims: Vec<Claim>) {
     engine.leave(core);
 }
 
-async fn release(engine: Arc<Engine>, grants: Vec<Grant>) {
-    let replies = spread(engine.backend.release(&grants).await, grants.len());
+async fn release(engine: Arc<Engine>, backs: Vec<Return>) {
+    let (completed, given_up): (Vec<Return>, Vec<Return>) =
+        backs.into_iter().partition(|back| back.completed);
+    let mut grants: Vec<Grant> = given_up.into_iter().map(|back| back.grant).collect();
+    let mut replies = match grants.is_empty() {
+        true => Vec::new(),
+        false => spread(engine.backend.release(&grants).await, grants.len()),
+    };
+    for back in completed {
+        replies.push(complete(&engine, &back.grant).await);
+        grants.push(back.grant);
+    }
     engine.driver.releases.fetch_sub(1, Ordering::Relaxed);
     let backend = engine.guarantees().backend;
     let mut core = engine.lock();
@@ -257,6 +332,14 @@ async fn release(engine: Arc<Engine>, grants: Vec<Grant>) {
         core.released(grant, &reply.map_err(|error| error.at(backend, "release", &grant.name)), now);
     }
     engine.leave(core);
+}
+
+async fn complete(engine: &Engine, grant: &Grant) -> Result<Released, Error> {
+    match engine.backend.abilities().schedule {
+        Some(schedule) => schedule.complete(grant).await,
+        // Whoever asked was told before that this store keeps no schedule.
+        None => Err(Error::new(ErrorKind::Unsupported, "this store keeps no schedule")),
+    }
 }
 
 async fn renew(engine: Arc<Engine>, grants: Vec<Grant>) {
@@ -275,7 +358,7 @@ async fn renew(engine: Arc<Engine>, grants: Vec<Grant>) {
 }
 
 async fn recover(engine: Arc<Engine>) {
-    let grants = match engine.backend.recovery() {
+    let grants = match engine.backend.abilities().recovery {
         Some(recovery) => recovery.grants().await,
         None => Ok(Vec::new()),
     };

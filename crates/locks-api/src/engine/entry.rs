@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::lease::Lease;
@@ -20,6 +21,9 @@ pub(crate) type EntryKey = usize;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: LockName,
+    pub(crate) kind: Kind,
+    /// Whether it counts among those whose claims its door has let through to the store.
+    pub(crate) admitted: bool,
     /// Who waits, first come first served. May name tickets that are gone.
     pub(crate) waiting: VecDeque<TicketKey>,
     /// How many of `waiting` still wait.
@@ -27,17 +31,30 @@ pub(crate) struct Entry {
     pub(crate) phase: Phase,
     /// Why the store said no, the last time it did.
     pub(crate) seen: Option<Busy>,
+    /// How many are before its claim in the store's queue, as far as the store said.
+    pub(crate) position: Option<u64>,
     /// How often in a row the store said no without a queue.
     pub(crate) refusals: u32,
     /// Since when grants have ended before anybody could have them.
     pub(crate) slow_since: Option<Boottime>,
 }
 
-/// What this process's one claim on the lock is doing.
+/// Whom an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// For all who want the lock exclusively, on plain terms: they share one claim and hand its grant on to each other.
+    Line,
+    /// For one caller, with a claim of its own.
+    Solo(ClaimId),
+}
+
+/// What the entry's claim on the lock is doing.
 #[derive(Debug)]
 pub(crate) enum Phase {
     /// There is none.
     Idle,
+    /// Others of this process ask the store first; its place among those who are behind the door.
+    Parked(u64),
     /// The store was asked.
     Claiming(Pending),
     /// The store has it in its queue.
@@ -76,12 +93,20 @@ pub(crate) struct Hold {
     pub(crate) grant: Grant,
     pub(crate) lease: Arc<Lease>,
     pub(crate) usage: Usage,
+    /// The thread whose tasks have to get on before its guard is dropped, if one has.
+    pub(crate) thread: Option<ThreadId>,
     /// How many of the grant's tokens were given out.
     pub(crate) used: u32,
     /// When the first guard of this grant got it.
     pub(crate) since: Boottime,
     /// What keeps it alive; `None` if it never expires.
     pub(crate) upkeep: Option<Upkeep>,
+    /// Fires when it has been held for as long as its guard wants at most.
+    pub(crate) max_hold: Option<TimerKey>,
+    /// Who waits for a renewal that was asked for by hand, and since when.
+    pub(crate) extensions: Vec<(TicketKey, Boottime)>,
+    /// The claim, if a grant that nobody got is to be undone and not just released.
+    pub(crate) undo: Option<Box<Claim>>,
 }
 
 /// Who has the grant inside this process.
@@ -100,11 +125,13 @@ pub(crate) enum Usage {
 pub(crate) struct Upkeep {
     /// The ttl it was asked for with.
     pub(crate) ttl: Duration,
+    /// Whether its guard renews it by hand.
+    pub(crate) by_hand: bool,
     /// How long it counts as held, from `sent`.
     pub(crate) valid_for: Duration,
     /// When the step that set the present expiry was sent.
     pub(crate) sent: Boottime,
-    /// Its place in the schedule of renewals.
+    /// Its place in the schedule of renewals; by hand, when the last one was asked for.
     pub(crate) renew_at: Boottime,
     /// The timer for "at risk" and for the end.
     pub(crate) timer: Option<TimerKey>,
@@ -114,6 +141,8 @@ pub(crate) struct Upkeep {
 #[derive(Debug)]
 pub(crate) struct Releasing {
     pub(crate) grant: Grant,
+    /// Whether what it was taken for was done.
+    pub(crate) completed: bool,
     /// Who wants to know.
     pub(crate) ticket: Option<TicketKey>,
     /// When to look after it.
@@ -123,13 +152,16 @@ pub(crate) struct Releasing {
 }
 
 impl Entry {
-    pub(crate) fn new(name: LockName) -> Self {
+    pub(crate) fn new(name: LockName, kind: Kind) -> Self {
         Self {
             name,
+            kind,
+            admitted: false,
             waiting: VecDeque::new(),
             live: 0,
             phase: Phase::Idle,
             seen: None,
+            position: None,
             refusals: 0,
             slow_since: None,
         }
@@ -142,6 +174,21 @@ impl Entry {
             Phase::Releasing(releasing) => releasing.grant.claim == claim,
             _ => false,
         }
+    }
+
+    /// Whether this claim's fate is not known yet.
+    pub(crate) fn is_pending(&self, claim: ClaimId) -> bool {
+        match &self.phase {
+            Phase::Claiming(pending) | Phase::Queued(pending) | Phase::Cancelling(pending) => {
+                pending.claim.id == claim
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the store was found to have nothing for it for now.
+    pub(crate) fn is_held_up(&self) -> bool {
+        matches!(self.phase, Phase::Queued(_) | Phase::Pausing(_))
     }
 
     /// What holds the lock for this process, if it is this claim.

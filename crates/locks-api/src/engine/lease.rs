@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Boottime;
 use crate::loss::LossReason;
-use crate::spi::ClaimId;
+use crate::spi::{ClaimId, Mode};
 
 /// What a guard and the engine share about one grant of the store.
 ///
@@ -16,29 +16,45 @@ use crate::spi::ClaimId;
 /// it is not lost and not passed. So the two can't disagree, and a lost lock stays lost.
 pub(crate) struct Lease {
     claim: ClaimId,
+    mode: Mode,
+    downgraded: AtomicBool,
     deadline: AtomicU64,
     reason: AtomicU8,
     at_risk: AtomicBool,
     exported: AtomicBool,
+    asked: AtomicBool,
     changed: Notify,
 }
 
 const LOST: u64 = 0;
 
 impl Lease {
-    pub(crate) fn new(claim: ClaimId, deadline: Boottime) -> Self {
+    pub(crate) fn new(claim: ClaimId, mode: Mode, deadline: Boottime) -> Self {
         Self {
             claim,
+            mode,
+            downgraded: AtomicBool::new(false),
             deadline: AtomicU64::new(deadline.as_nanos()),
             reason: AtomicU8::new(0),
             at_risk: AtomicBool::new(false),
             exported: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
 
     pub(crate) fn claim(&self) -> ClaimId {
         self.claim
+    }
+
+    /// How the lock is held.
+    pub(crate) fn mode(&self) -> Mode {
+        if self.downgraded.load(Ordering::Acquire) { Mode::Shared } else { self.mode }
+    }
+
+    /// Says that it is held as a reader from now on.
+    pub(crate) fn downgrade(&self) {
+        self.downgraded.store(true, Ordering::Release);
     }
 
     /// Whether it is held now. Once this was false it stays false.
@@ -132,6 +148,17 @@ impl Lease {
         self.exported.load(Ordering::Acquire)
     }
 
+    /// Says that somebody wants the lock back soon.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until somebody wants the lock back, or the lease is lost.
+    pub(crate) async fn asked(&self) {
+        self.when(|lease| (lease.asked.load(Ordering::Acquire) || !lease.is_held()).then_some(())).await;
+    }
+
     /// Waits until the lease is lost.
     pub(crate) async fn lost(&self) -> LossReason {
         self.when(Self::loss).await
@@ -172,6 +199,7 @@ fn encode(reason: LossReason) -> u8 {
         LossReason::SessionGone => 3,
         LossReason::StoreReset => 4,
         LossReason::Closed => 5,
+        LossReason::MaxHold => 6,
     }
 }
 
@@ -182,6 +210,7 @@ fn decode(code: u8) -> LossReason {
         3 => LossReason::SessionGone,
         4 => LossReason::StoreReset,
         5 => LossReason::Closed,
+        6 => LossReason::MaxHold,
         _ => LossReason::Expired,
     }
 }
@@ -196,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_passed_deadline_is_final_even_for_a_late_renewal() {
-        let lease = Lease::new(ClaimId::random(), at(100));
+        let lease = Lease::new(ClaimId::random(), Mode::Exclusive, at(100));
         assert!(lease.is_held_at(at(99)));
         assert!(!lease.is_held_at(at(100)));
         assert!(!lease.extend(at(500), at(50)), "a renewal with an older clock reading revives nothing");
@@ -206,7 +235,7 @@ mod tests {
 
     #[test]
     fn renewal_moves_the_deadline_forward_only() {
-        let lease = Lease::new(ClaimId::random(), at(100));
+        let lease = Lease::new(ClaimId::random(), Mode::Exclusive, at(100));
         assert!(lease.extend(at(300), at(10)));
         assert!(lease.extend(at(200), at(10)), "an older reply does no harm");
         assert!(lease.is_held_at(at(299)));
@@ -214,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_stays() {
-        let lease = Lease::new(ClaimId::random(), Boottime::NEVER);
+        let lease = Lease::new(ClaimId::random(), Mode::Exclusive, Boottime::NEVER);
         assert!(lease.is_held());
         lease.lose(LossReason::Revoked);
         lease.lose(LossReason::Taken);

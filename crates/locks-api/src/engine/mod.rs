@@ -5,39 +5,51 @@
 
 mod core;
 mod debt;
+mod door;
 mod driver;
 mod entry;
+mod holding;
 mod lease;
 mod outbox;
 mod renewal;
 mod replies;
 #[cfg(test)]
 mod simulation;
+mod standstill;
 mod ticket;
 mod timers;
 mod waiting;
+mod watchers;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use crate::busy::Busy;
+use crate::caller::Caller;
 use crate::clock::Boottime;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::fork::Generation;
 use crate::spi::{Attempt, Backend, Claim, Event, EventSink, Events, Grant, Guarantees, Inline, Released};
 
 pub(crate) use self::core::Settings;
 pub(crate) use lease::Lease;
-pub(crate) use ticket::{Answer, Granted, Patience, TicketKey, Wish};
+pub(crate) use ticket::{Answer, Granted, Patience, Special, Terms, TicketKey, Wish};
+pub(crate) use watchers::{Watch, Watchers};
 
 use self::core::Core;
 use driver::Driver;
+use outbox::Return;
 
 /// One backend, the state machine in front of it and the thread that drives it.
 pub(crate) struct Engine {
     core: Mutex<Core>,
     backend: Box<dyn Backend>,
     driver: Driver,
+    watchers: Watchers,
     /// The process that made it: a forked child may not touch anything here.
     generation: Generation,
 }
@@ -48,6 +60,7 @@ impl Engine {
             core: Mutex::new(Core::new(settings)),
             backend,
             driver: Driver::default(),
+            watchers: Watchers::default(),
             generation: Generation::current(),
         });
         let sink: Weak<dyn EventSink> = Arc::downgrade(&(Arc::clone(&engine) as Arc<dyn EventSink>));
@@ -93,11 +106,104 @@ impl Engine {
         self.leave(core);
     }
 
-    /// A guard gives its grant back. With `answer`, the ticket says when and whether the store took it.
-    pub(crate) fn release(self: &Arc<Self>, granted: &Granted, answer: bool) -> Option<TicketKey> {
+    /// Puts wishes into the machine that are granted together or not at all.
+    pub(crate) fn acquire_together(self: &Arc<Self>, wishes: Vec<Wish>) -> Vec<TicketKey> {
         let now = Boottime::now();
         let mut core = self.lock();
-        let ticket = core.release(granted, answer, now);
+        let tickets = core.acquire_together(wishes, now);
+        self.leave(core);
+        tickets
+    }
+
+    /// How a caller stands who waits: how many are before it, and why it has to wait.
+    pub(crate) fn standing(&self, ticket: TicketKey) -> (Option<u64>, Option<Busy>) {
+        self.lock().standing(ticket)
+    }
+
+    /// A caller goes on waiting in another way, unless that could never end.
+    pub(crate) fn continue_as(&self, ticket: TicketKey, caller: Caller) -> Result<(), Error> {
+        let now = Boottime::now();
+        self.lock().continue_as(ticket, caller, now)
+    }
+
+    /// A guard wants its grant renewed now.
+    pub(crate) fn extend(self: &Arc<Self>, granted: &Granted) -> TicketKey {
+        let now = Boottime::now();
+        let mut core = self.lock();
+        let ticket = core.extend(granted, now);
+        self.leave(core);
+        ticket
+    }
+
+    /// The grant of a guard that is held.
+    pub(crate) fn grant(&self, granted: &Granted) -> Option<Grant> {
+        self.lock().grant(granted)
+    }
+
+    /// Has a question put to the backend on the library's thread, and waits for the answer. It is put even if nobody waits any more.
+    pub(crate) async fn ask<T, F>(self: &Arc<Self>, question: impl FnOnce(Arc<Self>) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        if self.is_forked() {
+            return Err(Error::forked());
+        }
+        if self.lock().is_closed() {
+            return Err(Error::closed());
+        }
+        let (answer, answered) = oneshot::channel();
+        let question = question(Arc::clone(self));
+        self.send_errand(async move {
+            // Whoever asked may have gone.
+            drop(answer.send(question.await));
+        })?;
+        answered.await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+
+    /// Has something done on the library's thread, for nobody who waits.
+    pub(crate) fn send_errand(
+        self: &Arc<Self>,
+        errand: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        self.driver.run_errand(self, errand)
+    }
+
+    /// Waits for so long, whatever the caller's runtime; less if the engine ends.
+    pub(crate) async fn pause(self: &Arc<Self>, time: Duration) {
+        let (answer, over) = oneshot::channel::<()>();
+        let pause = async move {
+            #[expect(clippy::disallowed_methods, reason = "it runs on the engine's own thread")]
+            tokio::time::sleep(time).await;
+            drop(answer);
+        };
+        if self.send_errand(pause).is_ok() {
+            // It never sends: either way the pause is over.
+            drop(over.await);
+        }
+    }
+
+    /// How long the store may be out of reach.
+    pub(crate) fn store_timeout(&self) -> Duration {
+        self.lock().store_timeout()
+    }
+
+    /// Who watches the values of locks.
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// A guard gives its grant back; `completed` if what it was taken for was done. With `answer`, the ticket says when and whether the
+    /// store took it.
+    pub(crate) fn release(
+        self: &Arc<Self>,
+        granted: &Granted,
+        completed: bool,
+        answer: bool,
+    ) -> Option<TicketKey> {
+        let now = Boottime::now();
+        let mut core = self.lock();
+        let ticket = core.release(granted, completed, answer, now);
         let core = self.drive(core, now);
         self.leave(core);
         ticket
@@ -154,10 +260,8 @@ impl Engine {
         if (work || next_tick.is_some())
             && let Err(error) = self.driver.nudge(self, work, next_tick)
         {
-            let error =
-                Error::new(ErrorKind::StoreFull, "the library's thread can't be started").with_source(error);
             let mut core = self.lock();
-            core.fail_waits(&error);
+            core.fail_waits(&driver::no_thread(error));
             let news = core.take_news();
             drop(core);
             news.spread();
@@ -173,6 +277,11 @@ impl fmt::Debug for Engine {
 
 impl EventSink for Engine {
     fn event(self: Arc<Self>, event: Event) {
+        match &event {
+            Event::Changed(name) => return self.watchers.changed(name),
+            Event::Resync | Event::Reset => self.watchers.all_changed(),
+            _ => {}
+        }
         let mut core = self.lock();
         core.event(event, Boottime::now());
         // The backend may be holding its own locks: steps that follow are left to the thread.
@@ -184,7 +293,7 @@ impl EventSink for Engine {
 enum Step {
     Acquire(Claim),
     Cancel(Claim),
-    Release(Grant),
+    Release(Return),
 }
 
 /// A step and its answer.
@@ -198,8 +307,8 @@ impl Step {
     fn take(core: &mut Core) -> Option<Self> {
         let outbox = core.outbox();
         // What frees a lock goes before what wants one.
-        if let Some(grant) = outbox.release.pop() {
-            return Some(Self::Release(grant));
+        if let Some(at) = outbox.release.iter().rposition(|back| !back.completed) {
+            return Some(Self::Release(outbox.release.swap_remove(at)));
         }
         if let Some(claim) = outbox.cancel.pop() {
             return Some(Self::Cancel(claim));
@@ -217,7 +326,7 @@ impl Step {
                 let reply = inline.cancel(&claim).map_err(|error| error.at(backend, "cancel", &claim.name));
                 Done::Cancelled(claim, reply)
             }
-            Self::Release(grant) => {
+            Self::Release(Return { grant, .. }) => {
                 let reply = inline.release(&grant).map_err(|error| error.at(backend, "release", &grant.name));
                 Done::Released(grant, reply)
             }

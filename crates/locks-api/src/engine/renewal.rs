@@ -7,12 +7,14 @@ use super::core::Core;
 use super::debt::backoff;
 use super::entry::{EntryKey, Hold, Phase, Upkeep, Usage};
 use super::lease::Lease;
+use super::outbox::Return;
+use super::ticket::Answer;
 use super::timers::Timer;
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::loss::LossReason;
 use crate::observe::What;
-use crate::spi::{ClaimId, Expiry, Grant, Renewed};
+use crate::spi::{Expiry, Grant, Mode, Renewed};
 
 /// How long a grant with this ttl counts as held, from before the step that set its expiry was sent.
 ///
@@ -36,12 +38,13 @@ pub(super) enum Written {
 }
 
 impl Core {
-    /// Makes what holds the lock for this process out of a grant. `ttl` is what was asked for.
+    /// Makes what holds the lock for this process out of a grant. `mode` and `ttl` are what was asked for.
     pub(super) fn hold(
         &mut self,
         key: EntryKey,
         grant: Grant,
-        ttl: Option<Duration>,
+        (mode, ttl): (Mode, Option<Duration>),
+        by_hand: bool,
         written: Written,
         now: Boottime,
     ) -> Hold {
@@ -63,18 +66,27 @@ impl Core {
                 // renew it in time anyway.
                 let fresh = since.is_some() && deadline.since(now) >= validity(full) / 3;
                 let renew_at = if fresh { self.renewal_after(sent, valid_for) } else { now };
-                self.renewals.insert((renew_at, key));
+                let renew_at = if by_hand { now } else { renew_at };
+                if !by_hand || !fresh {
+                    self.renewals.insert((renew_at, key));
+                }
                 let timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
-                let upkeep = Upkeep { ttl, valid_for, sent, renew_at, timer };
+                let upkeep = Upkeep { ttl, by_hand, valid_for, sent, renew_at, timer };
                 (deadline, Some(upkeep), if fresh { Usage::Free } else { Usage::Unconfirmed })
             }
         };
-        let lease = Arc::new(Lease::new(grant.claim, deadline));
-        Hold { grant, lease, usage, used: 0, since: now, upkeep }
+        let lease = Arc::new(Lease::new(grant.claim, mode, deadline));
+        let (thread, used, since, max_hold, extensions, undo) = (None, 0, now, None, Vec::new(), None);
+        Hold { grant, lease, usage, thread, used, since, upkeep, max_hold, extensions, undo }
     }
 
     /// Stops keeping a grant alive, and says when the store has forgotten it.
-    pub(super) fn end_upkeep(&mut self, key: EntryKey, hold: &Hold) -> Boottime {
+    pub(super) fn end_upkeep(&mut self, key: EntryKey, hold: &mut Hold) -> Boottime {
+        self.timers.clear(hold.max_hold.take());
+        let loss = hold.lease.loss().unwrap_or(LossReason::Closed);
+        for (ticket, _) in std::mem::take(&mut hold.extensions) {
+            self.answer(ticket, Answer::Failed(Error::lost(loss)));
+        }
         match &hold.upkeep {
             None => Boottime::NEVER,
             Some(upkeep) => {
@@ -121,22 +133,23 @@ impl Core {
         reply: &Result<Renewed, Error>,
         now: Boottime,
     ) {
-        let Some(key) = self.find(&grant.name) else { return };
+        let Some(key) = self.find(&grant.name, grant.claim) else { return };
         let Some(hold) = self.entries[key].hold_of(grant.claim) else { return };
         match reply {
-            Ok(Renewed::Extended(Expiry::Never)) => {}
+            Ok(Renewed::Extended(Expiry::Never)) => self.answer_extensions(key, sent, || Answer::Done),
             Ok(Renewed::Extended(Expiry::In(remaining))) => self.extended(key, *remaining, sent, now),
             Ok(Renewed::Lost(reason)) => self.lose(key, *reason, now),
             Err(error) => {
                 let failed = What::RenewalFailed(error.clone());
                 let Some(upkeep) = &mut hold.upkeep else { return };
                 let retry = now.after((validity(upkeep.ttl) / 12).min(backoff(6)));
-                if retry < upkeep.renew_at {
+                if retry < upkeep.renew_at && !upkeep.by_hand {
                     self.renewals.remove(&(upkeep.renew_at, key));
                     upkeep.renew_at = retry;
                     self.renewals.insert((retry, key));
                 }
                 self.note(key, || failed);
+                self.answer_extensions(key, sent, || Answer::Failed(error.clone()));
             }
         }
     }
@@ -156,15 +169,18 @@ impl Core {
             self.timers.clear(upkeep.timer.take());
             upkeep.valid_for = valid_for;
             upkeep.sent = sent;
-            upkeep.renew_at = next;
+            upkeep.renew_at = if upkeep.by_hand { upkeep.renew_at } else { next };
             upkeep.timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
-            self.renewals.insert((next, key));
+            if !upkeep.by_hand {
+                self.renewals.insert((next, key));
+            }
         }
         let confirmed = hold.usage == Usage::Unconfirmed;
         if confirmed {
             hold.usage = Usage::Free;
         }
         self.note(key, || What::Renewed);
+        self.answer_extensions(key, sent, || Answer::Done);
         if confirmed {
             self.advance(key, now);
         }
@@ -187,14 +203,21 @@ impl Core {
 
     /// The grant is gone. Its guard, if there is one, is told, and never comes back to life.
     pub(super) fn lose(&mut self, key: EntryKey, reason: LossReason, now: Boottime) {
-        let Phase::Held(hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else { return };
-        let forgotten_at = self.end_upkeep(key, &hold);
+        let Phase::Held(mut hold) = std::mem::replace(&mut self.entries[key].phase, Phase::Idle) else {
+            return;
+        };
         hold.lease.lose(reason);
+        let forgotten_at = self.end_upkeep(key, &mut hold);
         self.note(key, || What::Lost(reason));
         // Nobody has it, so nothing is under way that the rest of the ttl would have to protect. A guard that is out keeps
         // the store's margin: its holder may be at work still.
         if hold.usage != Usage::Out && reason == LossReason::Expired {
-            self.owe_release(hold.grant, None, forgotten_at, now);
+            match hold.undo {
+                Some(claim) if hold.used == 0 => self.owe_cancel(*claim, false, now),
+                _ => {
+                    self.owe_release(Return { grant: hold.grant, completed: false }, None, forgotten_at, now)
+                }
+            }
             if hold.used == 0 {
                 self.too_slow(key, now);
             }
@@ -208,13 +231,6 @@ impl Core {
         if now.since(since) >= self.settings.store_timeout {
             let message = "the store answers too slowly for this ttl; a longer one would help";
             self.fail_all(key, &Error::new(ErrorKind::Unavailable, message));
-        }
-    }
-
-    /// The store says that a grant is gone.
-    pub(super) fn lose_claim(&mut self, key: EntryKey, claim: ClaimId, reason: LossReason, now: Boottime) {
-        if self.entries[key].hold_of(claim).is_some() {
-            self.lose(key, reason, now);
         }
     }
 

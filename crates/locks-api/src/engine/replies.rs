@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::debt::backoff;
 use super::entry::{EntryKey, Pending, Phase, Releasing};
+use super::outbox::Return;
 use super::renewal::Written;
 use super::ticket::Answer;
 use super::timers::Timer;
@@ -25,11 +26,10 @@ impl Core {
         reply: Result<Attempt, Error>,
         now: Boottime,
     ) {
-        let key = self.find(&claim.name);
-        let Some(key) = key.filter(|key| self.is_pending(*key, claim.id)) else {
+        let key = self.find(&claim.name, claim.id);
+        let Some(key) = key.filter(|key| self.entries[*key].is_pending(claim.id)) else {
             // Nobody waits for this claim any more. If it got somewhere, that is undone.
-            let ours = key.is_some_and(|key| self.entries[key].has_grant_of(claim.id));
-            if !ours && matches!(reply, Ok(Attempt::Granted(_) | Attempt::Queued { .. })) {
+            if key.is_none() && matches!(reply, Ok(Attempt::Granted(_) | Attempt::Queued { .. })) {
                 self.owe_cancel(claim.clone(), false, now);
             }
             return;
@@ -48,7 +48,10 @@ impl Core {
         }
         match reply {
             Ok(Attempt::Granted(grant)) => self.granted(key, grant, Written::After(sent), now),
-            Ok(Attempt::Queued { by, check_in, .. }) => self.queued(key, by, check_in, now),
+            Ok(Attempt::Queued { position, by, check_in }) => {
+                self.entries[key].position = position;
+                self.queued(key, by, check_in, now);
+            }
             Ok(Attempt::Busy(busy)) => self.refused(key, busy, now),
             Err(error) if error.kind() == ErrorKind::Unavailable => self.unanswered(key, &error, now),
             Err(error) => self.failed(key, error, now),
@@ -58,7 +61,7 @@ impl Core {
     /// The store undid a claim, or could not be told to.
     pub(crate) fn cancelled(&mut self, claim: &Claim, reply: &Result<(), Error>, now: Boottime) {
         self.note_debt(claim.id, reply.as_ref().err(), now);
-        let Some(key) = self.find(&claim.name) else { return };
+        let Some(key) = self.find(&claim.name, claim.id) else { return };
         let entry = &mut self.entries[key];
         match std::mem::replace(&mut entry.phase, Phase::Idle) {
             Phase::Cancelling(pending) if pending.claim.id == claim.id => {
@@ -76,7 +79,7 @@ impl Core {
     /// The store took a grant back, or could not be told to.
     pub(crate) fn released(&mut self, grant: &Grant, reply: &Result<Released, Error>, now: Boottime) {
         self.note_debt(grant.claim, reply.as_ref().err(), now);
-        let Some(key) = self.find(&grant.name) else { return };
+        let Some(key) = self.find(&grant.name, grant.claim) else { return };
         let entry = &mut self.entries[key];
         let releasing = match std::mem::replace(&mut entry.phase, Phase::Idle) {
             Phase::Releasing(releasing) if releasing.grant.claim == grant.claim => releasing,
@@ -86,14 +89,15 @@ impl Core {
             }
         };
         self.timers.clear(releasing.timer);
-        let Releasing { grant, ticket, forgotten_at, .. } = releasing;
+        let Releasing { grant, completed, ticket, forgotten_at, .. } = releasing;
+        let back = Return { grant, completed };
         match (reply, ticket) {
             (Err(error), Some(ticket)) if error.kind() != ErrorKind::Unavailable => {
                 self.answer(ticket, Answer::Failed(error.clone()));
-                self.owe_release(grant, None, forgotten_at, now);
+                self.owe_release(back, None, forgotten_at, now);
             }
             // The reply may have been lost and the release done: it is sent again, and that answer counts.
-            (Err(_), ticket) => self.owe_release(grant, ticket, forgotten_at, now),
+            (Err(_), ticket) => self.owe_release(back, ticket, forgotten_at, now),
             (Ok(Released::Done), Some(ticket)) => self.answer(ticket, Answer::Done),
             (Ok(Released::NotHeld), Some(ticket)) => {
                 self.answer(ticket, Answer::Failed(Error::lost(LossReason::Taken)));
@@ -116,12 +120,10 @@ impl Core {
         };
         self.recovering = false;
         for grant in grants {
-            let live = self.find(&grant.name).is_some_and(|key| {
-                self.entries[key].has_grant_of(grant.claim) || self.is_pending(key, grant.claim)
-            });
+            let live = self.find(&grant.name, grant.claim).is_some();
             if !live && !self.debts.contains_key(&grant.claim) {
                 let forgotten_at = self.settings.ttl.map_or(Boottime::NEVER, |limits| now.after(limits.max));
-                self.owe_release(grant, None, forgotten_at, now);
+                self.owe_release(Return { grant, completed: false }, None, forgotten_at, now);
             }
         }
         self.renew_all(now);
@@ -130,27 +132,35 @@ impl Core {
     /// The store said something on its own.
     pub(crate) fn event(&mut self, event: Event, now: Boottime) {
         match event {
-            Event::Granted(grant, since) => match self.find(&grant.name) {
+            Event::Granted(grant, since) => match self.find(&grant.name, grant.claim) {
                 Some(key) if self.is_waiting_for(key, grant.claim) => {
                     self.granted(key, grant, Written::Pushed(since), now);
                 }
-                Some(key) if self.is_pending(key, grant.claim) => {}
-                Some(key) if self.entries[key].has_grant_of(grant.claim) => {}
-                _ => {
+                Some(_) => {}
+                None => {
                     let forgotten_at = match grant.expiry {
                         Expiry::Never => Boottime::NEVER,
                         Expiry::In(ttl) => now.after(ttl),
                     };
-                    self.owe_release(grant, None, forgotten_at, now);
+                    self.owe_release(Return { grant, completed: false }, None, forgotten_at, now);
                 }
             },
             Event::Lost { name, claim, reason } => {
-                if let Some(key) = self.find(&name) {
-                    self.lose_claim(key, claim, reason, now);
+                if let Some(key) = self.find(&name, claim)
+                    && self.entries[key].hold_of(claim).is_some()
+                {
+                    self.lose(key, reason, now);
                 }
             }
+            Event::Asked { name, claim } => {
+                if let Some(key) = self.find(&name, claim) {
+                    self.ask_back(key, claim);
+                }
+            }
+            // What locks are worth is not the engine's business.
+            Event::Changed(_) => {}
             Event::Hint(name) => {
-                if let Some(key) = self.find(&name) {
+                for key in self.asking(&name) {
                     self.ask_again(key, now);
                 }
             }
@@ -197,17 +207,21 @@ impl Core {
                 let claim = pending.claim.clone();
                 self.cancelled(&claim, &Err(error()), now);
             }
-            Phase::Idle | Phase::Held(_) => {}
+            Phase::Idle | Phase::Parked(_) | Phase::Held(_) => {}
         }
     }
 
     fn granted(&mut self, key: EntryKey, grant: Grant, written: Written, now: Boottime) {
-        let ttl = self.end_pending(key).and_then(|pending| pending.claim.ttl);
-        let hold = self.hold(key, grant, ttl, written, now);
+        let by_hand = self.first_waiter(key).is_some_and(|ticket| self.tickets[ticket].terms.are_by_hand());
+        let Some(Pending { claim, .. }) = self.end_pending(key) else { return };
+        let mut hold = self.hold(key, grant, (claim.mode, claim.ttl), by_hand, written, now);
+        hold.undo = claim.min_hold().is_some().then(|| Box::new(claim));
         let entry = &mut self.entries[key];
         entry.seen = None;
+        entry.position = None;
         entry.refusals = 0;
         entry.phase = Phase::Held(hold);
+        self.leave_door(key, true, now);
         self.advance(key, now);
         self.renew_due(now);
     }
@@ -217,6 +231,8 @@ impl Core {
         pending.timer = check_in.map(|pause| self.timers.set(now.after(pause), Timer::Entry(key)));
         let busy = Busy::Held { by };
         self.refuse_tries(key, &busy);
+        self.refuse_stuck(key, now);
+        self.narrow_door(key, &busy);
         let entry = &mut self.entries[key];
         entry.seen = Some(busy);
         let hinted = std::mem::take(&mut pending.hinted);
@@ -230,6 +246,9 @@ impl Core {
     fn refused(&mut self, key: EntryKey, busy: Busy, now: Boottime) {
         let pending = self.end_pending(key);
         self.refuse_tries(key, &busy);
+        if matches!(busy, Busy::Held { .. }) {
+            self.refuse_stuck(key, now);
+        }
         if self.entries[key].live > 0 {
             let final_word = pending.is_some_and(|pending| pending.claim.may_wait && !pending.hinted);
             let pause = match &busy {
@@ -240,7 +259,12 @@ impl Core {
                     (*remaining).max(Duration::from_millis(1))
                 }
             };
+            // What is not due for one may be for another.
+            if matches!(busy, Busy::NotDue { .. }) {
+                self.leave_door(key, false, now);
+            }
             if !pause.is_zero() {
+                self.narrow_door(key, &busy);
                 let timer = self.timers.set(now.after(pause), Timer::Entry(key));
                 self.entries[key].phase = Phase::Pausing(timer);
             }
@@ -288,6 +312,7 @@ impl Core {
         let Some(pending) = self.end_pending(key) else { return false };
         self.owe_cancel(pending.claim, true, now);
         self.fail_all(key, error);
+        self.fail_parked(key, error, now);
         self.advance(key, now);
         true
     }
@@ -308,7 +333,9 @@ impl Core {
     fn resync(&mut self, now: Boottime) {
         let keys: Vec<EntryKey> = self.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.ask_again(key, now);
+            if self.entries.contains(key) {
+                self.ask_again(key, now);
+            }
         }
     }
 
@@ -357,19 +384,9 @@ impl Core {
         }
     }
 
-    /// Whether this claim's fate is not known yet.
-    fn is_pending(&self, key: EntryKey, claim: ClaimId) -> bool {
-        match &self.entries[key].phase {
-            Phase::Claiming(pending) | Phase::Queued(pending) | Phase::Cancelling(pending) => {
-                pending.claim.id == claim
-            }
-            _ => false,
-        }
-    }
-
     /// Whether this claim is still wanted.
     fn is_waiting_for(&self, key: EntryKey, claim: ClaimId) -> bool {
-        self.is_pending(key, claim) && !matches!(self.entries[key].phase, Phase::Cancelling(_))
+        self.entries[key].is_pending(claim) && !matches!(self.entries[key].phase, Phase::Cancelling(_))
     }
 }
 
@@ -379,8 +396,9 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::super::core::Settings;
-    use super::super::ticket::{Granted, Patience, TicketKey, Wish};
+    use super::super::ticket::{Granted, Patience, Terms, TicketKey, Wish};
     use super::*;
+    use crate::caller::Caller;
     use crate::name::LockName;
     use crate::spi::TokenBlock;
     use crate::token::FencingToken;
@@ -400,7 +418,8 @@ mod tests {
     fn ask(core: &mut Core, now: Boottime) -> (TicketKey, Claim) {
         let name = LockName::new("x").unwrap();
         let holder = Arc::new(Holder::default());
-        let ticket = core.acquire(Wish { name, ttl: None, holder, patience: Patience::Endless }, now);
+        let (terms, patience, caller) = (Terms::plain(None), Patience::Endless, Caller::default());
+        let ticket = core.acquire(Wish { name, terms, holder, patience, caller }, now);
         (ticket, core.outbox().acquire.pop().unwrap())
     }
 
@@ -438,7 +457,7 @@ mod tests {
     fn a_push_that_comes_during_the_release_changes_nothing() {
         let (now, mut core) = (Boottime::now(), core());
         let (grant, granted) = take(&mut core, now);
-        let ticket = core.release(&granted, true, now).unwrap();
+        let ticket = core.release(&granted, false, true, now).unwrap();
         core.event(Event::Granted(grant.clone(), None), now);
         assert_eq!(core.outbox().release.len(), 1, "it is released twice");
         core.released(&grant, &Ok(Released::Done), now);
@@ -450,7 +469,7 @@ mod tests {
     fn a_release_that_fails_for_any_reason_is_told_and_stays_owed() {
         let (now, mut core) = (Boottime::now(), core());
         let (grant, granted) = take(&mut core, now);
-        let ticket = core.release(&granted, true, now).unwrap();
+        let ticket = core.release(&granted, false, true, now).unwrap();
         core.outbox().release.clear();
         core.released(&grant, &Err(Error::new(ErrorKind::StoreFull, "no descriptor left")), now);
         assert!(matches!(answer(&mut core, ticket), Poll::Ready(Answer::Failed(_))));

@@ -8,10 +8,12 @@ use super::entry::EntryKey;
 use super::lease::Lease;
 use super::timers::TimerKey;
 use crate::busy::Busy;
+use crate::caller::Caller;
 use crate::clock::Boottime;
 use crate::error::Error;
 use crate::holder::Holder;
 use crate::name::LockName;
+use crate::spi::{Extras, Mode};
 use crate::token::FencingToken;
 
 /// Names a ticket while its owner has not taken the answer.
@@ -21,9 +23,48 @@ pub(crate) type TicketKey = usize;
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) name: LockName,
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) terms: Terms,
     pub(crate) holder: Arc<Holder>,
     pub(crate) patience: Patience,
+    pub(crate) caller: Caller,
+}
+
+/// How a lock is to be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) mode: Mode,
+    pub(crate) ttl: Option<Duration>,
+    /// What few ask for, apart: terms are moved about with every request.
+    pub(crate) special: Option<Arc<Special>>,
+}
+
+/// What few ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Special {
+    /// Whether the guard renews it by hand.
+    pub(crate) by_hand: bool,
+    pub(crate) max_hold: Option<Duration>,
+    pub(crate) extras: Option<Arc<Extras>>,
+}
+
+impl Terms {
+    /// An exclusive hold that is renewed, without anything else.
+    pub(crate) const fn plain(ttl: Option<Duration>) -> Self {
+        Self { mode: Mode::Exclusive, ttl, special: None }
+    }
+
+    /// Whether a grant on these terms is as good for the next one who asks on such terms.
+    pub(crate) fn are_plain(&self) -> bool {
+        self.mode == Mode::Exclusive && self.special.is_none()
+    }
+
+    pub(crate) fn are_by_hand(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.by_hand)
+    }
+
+    pub(crate) fn max_hold(&self) -> Option<Duration> {
+        self.special.as_ref()?.max_hold
+    }
 }
 
 /// How long a caller waits.
@@ -61,9 +102,10 @@ pub(crate) struct Ticket {
     pub(crate) state: TicketState,
     /// Where it waits, for acquisitions.
     pub(crate) entry: Option<EntryKey>,
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) terms: Terms,
     pub(crate) holder: Option<Arc<Holder>>,
     pub(crate) patience: Patience,
+    pub(crate) caller: Caller,
     pub(crate) timer: Option<TimerKey>,
     pub(crate) since: Boottime,
     /// Whether an entry's queue, or what it waits for, still names it: its key must not be used again before.
@@ -81,12 +123,12 @@ pub(crate) enum TicketState {
 impl Ticket {
     /// The place of a caller who wants a lock.
     pub(crate) fn acquisition(
-        ttl: Option<Duration>,
+        terms: Terms,
         holder: Arc<Holder>,
-        patience: Patience,
+        (patience, caller): (Patience, Caller),
         now: Boottime,
     ) -> Self {
-        Self { ttl, holder: Some(holder), patience, linked: false, ..Self::confirmation(now) }
+        Self { terms, holder: Some(holder), patience, caller, linked: false, ..Self::confirmation(now) }
     }
 
     /// The place of a caller who waits until something is done; whatever does it names the ticket until then.
@@ -94,9 +136,10 @@ impl Ticket {
         Self {
             state: TicketState::Waiting(None),
             entry: None,
-            ttl: None,
+            terms: Terms::plain(None),
             holder: None,
             patience: Patience::Endless,
+            caller: Caller::default(),
             timer: None,
             since: now,
             linked: true,

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Entry(EntryKey),
     /// A lease gets at risk or ends.
     Lease(EntryKey),
+    /// A guard has had its lock for as long as it may.
+    MaxHold(EntryKey),
     /// A debt is to be tried again.
     Debt(ClaimId),
     /// The grants that the store records are to be asked for again.

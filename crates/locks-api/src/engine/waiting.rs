@@ -9,16 +9,30 @@ use crate::busy::Busy;
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::holder::Holder;
+use crate::name::LockName;
 
 impl Core {
     /// Why a `try` has no chance inside this process, if so: somebody here has the lock or came first.
-    pub(super) fn busy_here(&self, key: EntryKey) -> Option<Busy> {
-        let entry = &self.entries[key];
+    pub(super) fn busy_here(&self, name: &LockName) -> Option<Busy> {
+        let entry = &self.entries[self.line_of(name)?];
         let ours = matches!(&entry.phase, Phase::Held(hold) if hold.usage != Usage::Free);
         if ours {
             return Some(Busy::Held { by: Some(Holder::this_process()) });
         }
         (entry.live > 0).then(|| entry.seen.clone().unwrap_or(Busy::Held { by: None }))
+    }
+
+    /// How many are before a caller who waits, and why it has to, as far as is known.
+    pub(crate) fn standing(&self, ticket: TicketKey) -> (Option<u64>, Option<Busy>) {
+        let Some(key) =
+            self.tickets.get(ticket).filter(|ticket| ticket.is_waiting()).and_then(|ticket| ticket.entry)
+        else {
+            return (None, None);
+        };
+        let entry = &self.entries[key];
+        let here = || self.holder_here(key).map(|holder| Busy::Held { by: Some(holder) });
+        let busy = here().or_else(|| entry.seen.clone()).or_else(|| self.busy_at_the_door(&entry.name));
+        (self.ahead_of(ticket), busy)
     }
 
     /// Tells every waiter that asked for a `try` that the lock is busy.

@@ -1,11 +1,11 @@
-//! The trait itself and the optional abilities behind its accessors.
+//! The trait itself.
 
 use std::any::Any;
 use std::fmt;
 
 use async_trait::async_trait;
 
-use super::{Attempt, Claim, Events, Grant, Guarantees, Released, Renewed};
+use super::{Abilities, Attempt, Claim, Events, Grant, Guarantees, Released, Renewed};
 use crate::error::Error;
 
 /// What a step returns.
@@ -61,8 +61,8 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// The steps without a detour, for stores that answer at once and never block: memory, a local file.
     fn inline(&self) -> Option<&dyn Inline>;
 
-    /// The way to find grants that a store brought back from the dead, for stores that can lose their latest writes.
-    fn recovery(&self) -> Option<&dyn Recovery>;
+    /// What else this backend can do. What is there MUST agree with [`Guarantees::offers`].
+    fn abilities(&self) -> Abilities<'_>;
 }
 
 /// Steps that are done on the caller's own thread: they MUST NOT block and take microseconds.
@@ -90,14 +90,4 @@ pub trait Inline: Send + Sync {
     ///
     /// As [`Backend::release`], for this grant.
     fn release(&self, grant: &Grant) -> Result<Released>;
-}
-
-/// Asks a store what it remembers of this process.
-#[async_trait]
-pub trait Recovery: Send + Sync {
-    /// All grants that the store records for this [`InstanceId`](super::InstanceId), in the store's present epoch.
-    ///
-    /// After [`Events::reset`] the engine releases those that have no live guard before it renews anything: a fail-over
-    /// or a restore can undo a release.
-    async fn grants(&self) -> Result<Vec<Grant>>;
 }

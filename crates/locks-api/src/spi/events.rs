@@ -35,6 +35,17 @@ impl Events {
         self.send(Event::Lost { name, claim, reason });
     }
 
+    /// Somebody asks the holder of this lock to give it back soon.
+    pub fn asked(&self, name: LockName, claim: ClaimId) {
+        self.send(Event::Asked { name, claim });
+    }
+
+    /// The value of this lock, its holder or the fact that there is one may have changed: whoever
+    /// [watches](super::Values::watch) it reads it again.
+    pub fn changed(&self, name: LockName) {
+        self.send(Event::Changed(name));
+    }
+
     /// This lock may have become free: a queued claim is sent again at once. A hint, never a grant.
     pub fn hint(&self, name: LockName) {
         self.send(Event::Hint(name));
@@ -72,6 +83,8 @@ pub(crate) trait EventSink: Send + Sync {
 pub(crate) enum Event {
     Granted(Grant, Option<Boottime>),
     Lost { name: LockName, claim: ClaimId, reason: LossReason },
+    Asked { name: LockName, claim: ClaimId },
+    Changed(LockName),
     Hint(LockName),
     Resync,
     Reset,

@@ -1,5 +1,6 @@
 //! What a backend promises, as data that the conformance kit checks.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What a backend promises: the source of the tables in the documentation and of the cases that the
@@ -21,6 +22,8 @@ pub struct Guarantees {
     pub loss: LossDetection,
     /// What a restart of the store does to grants.
     pub restart: Restart,
+    /// What it offers beyond the exclusive lock.
+    pub offers: Offers,
 }
 
 impl Guarantees {
@@ -34,6 +37,7 @@ impl Guarantees {
             fairness: Fairness::Near,
             loss: LossDetection::None,
             restart: Restart::FreesAll,
+            offers: Offers::NONE,
         }
     }
 
@@ -67,11 +71,120 @@ impl Guarantees {
         self
     }
 
+    /// With these beyond the exclusive lock.
+    #[must_use]
+    pub const fn with_offers(mut self, offers: Offers) -> Self {
+        self.offers = offers;
+        self
+    }
+
     /// With this behaviour at a restart.
     #[must_use]
     pub const fn with_restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
+    }
+}
+
+/// Something that a store may offer beyond the exclusive lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Offer {
+    /// [`Mode::Shared`](super::Mode::Shared).
+    Shared,
+    /// [`Mode::Permits`](super::Mode::Permits).
+    Permits,
+    /// [`Downgrade`](super::Downgrade).
+    Downgrade,
+    /// [`Together`](super::Together).
+    Together,
+    /// [`Schedule`](super::Schedule).
+    Schedule,
+    /// [`Values`](super::Values).
+    Values,
+    /// [`Inspect`](super::Inspect): who holds, and lists.
+    Inspection,
+    /// [`Inspect`](super::Inspect) also tells who waits.
+    Waiters,
+    /// [`Inspect::break_lock`](super::Inspect::break_lock).
+    Breaking,
+    /// [`Inspect::revoke`](super::Inspect::revoke).
+    Revoking,
+}
+
+impl Offer {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Shared,
+        Self::Permits,
+        Self::Downgrade,
+        Self::Together,
+        Self::Schedule,
+        Self::Values,
+        Self::Inspection,
+        Self::Waiters,
+        Self::Breaking,
+        Self::Revoking,
+    ];
+}
+
+/// Reads as "readers beside each other".
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared => "reader/writer locks",
+            Self::Permits => "semaphores",
+            Self::Downgrade => "a downgrade from writer to reader",
+            Self::Together => "several locks in one step",
+            Self::Schedule => "minimum holds and once-per intervals",
+            Self::Values => "elections",
+            Self::Inspection => "inspection",
+            Self::Waiters => "inspection of those who wait",
+            Self::Breaking => "breaking a lock",
+            Self::Revoking => "asking a holder to give up",
+        })
+    }
+}
+
+/// A set of [`Offer`]s.
+///
+/// ```
+/// use locks_api::spi::{Offer, Offers};
+///
+/// const OFFERS: Offers = Offers::NONE.with(Offer::Shared).with(Offer::Permits);
+/// assert!(OFFERS.has(Offer::Shared) && !OFFERS.has(Offer::Values));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Offers(u16);
+
+impl Offers {
+    /// Exclusive locks alone.
+    pub const NONE: Self = Self(0);
+
+    /// All there is.
+    pub const ALL: Self = Self((1 << Offer::ALL.len()) - 1);
+
+    /// These, and this one.
+    #[must_use]
+    pub const fn with(self, offer: Offer) -> Self {
+        Self(self.0 | (1 << offer as u16))
+    }
+
+    /// These, without this one.
+    #[must_use]
+    pub const fn without(self, offer: Offer) -> Self {
+        Self(self.0 & !(1 << offer as u16))
+    }
+
+    /// Whether this one is among them.
+    pub const fn has(self, offer: Offer) -> bool {
+        self.0 & (1 << offer as u16) != 0
+    }
+}
+
+impl fmt::Debug for Offers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(Offer::ALL.iter().filter(|offer| self.has(**offer))).finish()
     }
 }
 

@@ -33,6 +33,7 @@
 //! The engine never drops the future of a step before it is ready, except when the process closes its
 //! `Locks` and time runs out.
 
+mod abilities;
 mod backend;
 mod claim;
 mod events;
@@ -43,10 +44,16 @@ pub use async_trait::async_trait;
 
 pub use crate::clock::Boottime;
 pub use crate::token::TokenBlock;
-pub use backend::{Backend, Inline, Recovery, Result};
-pub use claim::{Claim, ClaimId, InstanceId, LeaseId, Mode};
+pub use abilities::{
+    Abilities, Downgrade, HeldBy, Inspect, Joint, Leader, LockState, Recovery, Schedule, Together, Values,
+    WaitingFor,
+};
+pub use backend::{Backend, Inline, Result};
+pub use claim::{Claim, ClaimId, Extras, InstanceId, LeaseId, Mode};
 pub use events::Events;
 pub use grant::{Attempt, Expiry, Grant, Released, Renewed};
-pub use guarantees::{CrashRelease, Fairness, Guarantees, LossDetection, Restart, Scope, TtlLimits};
+pub use guarantees::{
+    CrashRelease, Fairness, Guarantees, LossDetection, Offer, Offers, Restart, Scope, TtlLimits,
+};
 
 pub(crate) use events::{Event, EventSink};

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, Recovery, Released,
+    Abilities, Attempt, Backend, Claim, Events, Expiry, Fairness, Grant, Guarantees, Inline, Released,
     Renewed, Result, Scope, TokenBlock,
 };
 use locks_api::{Error, ErrorKind, LockName};
@@ -247,7 +247,7 @@ impl Backend for FlockBackend {
         Some(self)
     }
 
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::none()
     }
 }

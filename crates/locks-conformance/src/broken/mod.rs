@@ -3,14 +3,17 @@
 //! A check that has never failed proves nothing. The test `broken` of this crate runs each [`Defect`] against the case meant for it, and
 //! the twins against all cases.
 
+mod connection;
 mod flock;
+mod row;
 mod store;
 
-use locks_api::spi::{Fairness, Guarantees, Scope, TtlLimits};
+use locks_api::spi::{Fairness, Guarantees, Offers, Scope, TtlLimits};
 use std::time::Duration;
 
+pub use connection::StoreBackend;
 pub use flock::{FlockBackend, FlockSpace};
-pub use store::{Store, StoreBackend};
+pub use store::Store;
 
 use crate::harness::{Harness, SetupError};
 use crate::suite::Suite;
@@ -35,11 +38,25 @@ pub enum Defect {
     TokenFetchedLater,
     /// Takes a repeated release for one whose first attempt got lost, and does not compare.
     UnfencedRetry,
+    /// Gives out one permit more than there are.
+    OneTooMany,
+    /// Lets readers in beside a reader although a writer waits.
+    PassedWriter,
+    /// Counts permits without knowing whose they are: those of a dead holder never come back.
+    BareCounter,
+    /// Takes any number of permits for the number that there are.
+    AnyLimit,
+    /// Forgets a minimum hold when its holder dies.
+    ForgottenMinimum,
+    /// Lets go of the lock for a moment while a writer becomes a reader.
+    ReleasingDowngrade,
+    /// Every other time tells who led when it was asked before.
+    StaleLeader,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::NoOp,
         Self::ReleaseByAnyone,
         Self::ReusedToken,
@@ -48,6 +65,13 @@ impl Defect {
         Self::LostWakeUp,
         Self::TokenFetchedLater,
         Self::UnfencedRetry,
+        Self::OneTooMany,
+        Self::PassedWriter,
+        Self::BareCounter,
+        Self::AnyLimit,
+        Self::ForgottenMinimum,
+        Self::ReleasingDowngrade,
+        Self::StaleLeader,
     ];
 
     /// The name of the harness that has it.
@@ -61,6 +85,13 @@ impl Defect {
             Self::LostWakeUp => "lost-wake-up",
             Self::TokenFetchedLater => "token-fetched-later",
             Self::UnfencedRetry => "unfenced-release-after-a-retry",
+            Self::OneTooMany => "one-permit-too-many",
+            Self::PassedWriter => "passed-writer",
+            Self::BareCounter => "bare-counter-of-permits",
+            Self::AnyLimit => "any-limit",
+            Self::ForgottenMinimum => "forgotten-minimum-hold",
+            Self::ReleasingDowngrade => "releasing-downgrade",
+            Self::StaleLeader => "stale-leader",
         }
     }
 
@@ -75,13 +106,25 @@ impl Defect {
             Self::LostWakeUp => "waiting::a_waiter_is_served_after_a_release",
             Self::TokenFetchedLater => "tokens::a_repeated_claim_keeps_its_own",
             Self::UnfencedRetry => "faults::a_repeated_release_frees_nobody_else",
+            Self::OneTooMany => "semaphore::as_many_as_there_are_permits",
+            Self::PassedWriter => "rw::a_waiting_writer_is_not_passed",
+            Self::BareCounter => "semaphore::expired_permits_come_back_once",
+            Self::AnyLimit => "semaphore::another_limit_is_refused",
+            Self::ForgottenMinimum => "schedule::a_minimum_hold_outlives_a_loss",
+            Self::ReleasingDowngrade => "rw::a_downgrade_passes_no_writer",
+            Self::StaleLeader => "election::the_next_candidate_takes_over",
         }
+    }
+
+    /// Whether it shows only where grants expire.
+    const fn expires(self) -> bool {
+        matches!(self, Self::ResurrectingRenewal | Self::BareCounter | Self::ForgottenMinimum)
     }
 
     /// The harness of the same store without it.
     pub const fn twin(self) -> &'static str {
         match self {
-            Self::ResurrectingRenewal => SoundWithExpiry::NAME,
+            _ if self.expires() => SoundWithExpiry::NAME,
             Self::UnlinkOnRelease => SoundFlock::NAME,
             _ => Sound::NAME,
         }
@@ -99,6 +142,13 @@ pub fn suite() -> Suite {
         .with::<Broken<{ Defect::LostWakeUp as u8 }>>()
         .with::<Broken<{ Defect::TokenFetchedLater as u8 }>>()
         .with::<Broken<{ Defect::UnfencedRetry as u8 }>>()
+        .with::<Broken<{ Defect::OneTooMany as u8 }>>()
+        .with::<Broken<{ Defect::PassedWriter as u8 }>>()
+        .with::<Broken<{ Defect::BareCounter as u8 }>>()
+        .with::<Broken<{ Defect::AnyLimit as u8 }>>()
+        .with::<Broken<{ Defect::ForgottenMinimum as u8 }>>()
+        .with::<Broken<{ Defect::ReleasingDowngrade as u8 }>>()
+        .with::<Broken<{ Defect::StaleLeader as u8 }>>()
         .with::<Sound>()
         .with::<SoundWithExpiry>()
         .with::<SoundFlock>()
@@ -112,6 +162,7 @@ const TTLS: TtlLimits =
 
 fn in_memory(ttl: Option<TtlLimits>) -> Guarantees {
     let guarantees = Guarantees::new("kit", Scope::Process).with_fairness(Fairness::Fifo);
+    let guarantees = guarantees.with_offers(Offers::ALL);
     match ttl {
         Some(limits) => guarantees.with_ttl(limits),
         None => guarantees,
@@ -123,8 +174,7 @@ struct Broken<const DEFECT: u8>(Store);
 
 impl<const DEFECT: u8> Broken<DEFECT> {
     const DEFECT: Defect = Defect::ALL[DEFECT as usize];
-    const TTL: Option<TtlLimits> =
-        if matches!(Self::DEFECT, Defect::ResurrectingRenewal) { Some(TTLS) } else { None };
+    const TTL: Option<TtlLimits> = if Self::DEFECT.expires() { Some(TTLS) } else { None };
 }
 
 impl<const DEFECT: u8> Harness for Broken<DEFECT> {

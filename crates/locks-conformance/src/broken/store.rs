@@ -1,262 +1,312 @@
-//! A small store in memory with a queue and, if wanted, an expiry or a defect.
+//! A small store in memory that does all there is to do and, if wanted, has an expiry or a defect.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use locks_api::spi::{
-    Attempt, Backend, Claim, ClaimId, Events, Expiry, Grant, Guarantees, Inline, Recovery, Released, Renewed,
-    Result, TokenBlock, TtlLimits,
+    Attempt, Claim, ClaimId, Events, Expiry, Grant, Guarantees, Joint, Leader, LockState, Mode, Released,
+    Renewed, Result, TtlLimits,
 };
-use locks_api::{Boottime, Error, ErrorKind, Holder, LockName, LossReason};
+use locks_api::{Boottime, Busy, LockName, LossReason};
 
 use super::Defect;
-
-/// Where a counter starts that was forgotten.
-const FORGOTTEN: u64 = 1_000;
+use super::connection::StoreBackend;
+use super::row::{Held, Row};
 
 /// The store: what its connections share.
 #[derive(Clone, Debug)]
 pub struct Store {
     ttl: Option<TtlLimits>,
     defect: Option<Defect>,
-    rows: Arc<Mutex<HashMap<LockName, Row>>>,
+    state: Arc<Mutex<State>>,
+    connections: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
-struct Row {
-    counter: Option<u64>,
-    held: Option<Held>,
-    waiting: VecDeque<(Claim, Option<Events>)>,
-    hand_overs: u32,
-    /// Remembered only for the sake of a defect.
-    released: HashSet<ClaimId>,
-}
-
-#[derive(Debug)]
-struct Held {
-    grant: Grant,
-    by: Holder,
-    ttl: Option<Duration>,
-    ends: Option<Boottime>,
-}
-
-impl Held {
-    fn has_ended(&self, now: Boottime) -> bool {
-        self.ends.is_some_and(|ends| ends <= now)
-    }
-
-    fn expiry(&self, now: Boottime) -> Expiry {
-        self.ends.map_or(Expiry::Never, |ends| Expiry::In(ends.since(now)))
-    }
+struct State {
+    rows: BTreeMap<LockName, Row>,
+    /// Who wants to hear of changes, by the number of the connection.
+    watchers: HashMap<LockName, HashMap<u64, Events>>,
 }
 
 impl Store {
     /// An empty store whose grants expire within these limits, or never.
     pub fn new(ttl: Option<TtlLimits>, defect: Option<Defect>) -> Self {
-        Self { ttl, defect, rows: Arc::default() }
+        Self { ttl, defect, state: Arc::default(), connections: Arc::default() }
     }
 
     /// A new connection.
     pub fn connect(&self, guarantees: Guarantees) -> StoreBackend {
-        StoreBackend { store: self.clone(), guarantees, events: OnceLock::new() }
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        StoreBackend { store: self.clone(), number, guarantees, events: OnceLock::new() }
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<LockName, Row>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
     }
 
-    fn grant(&self, row: &mut Row, claim: &Claim, now: Boottime) -> Result<Grant> {
-        let tokens = self.draw(row)?;
-        let ttl = self.ttl.map(|limits| claim.ttl.unwrap_or(limits.default));
-        let grant = Grant::new(claim, tokens, ttl.map_or(Expiry::Never, Expiry::In));
-        row.held = Some(Held {
-            grant: grant.clone(),
-            by: (*claim.holder).clone().with_since(SystemTime::now()),
-            ttl,
-            ends: ttl.map(|ttl| now.after(ttl)),
-        });
-        Ok(grant)
-    }
-
-    fn draw(&self, row: &mut Row) -> Result<TokenBlock> {
-        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let clock = u64::try_from(clock.as_micros()).unwrap_or(u64::MAX);
-        let tokens = match row.counter {
-            None if self.has(Defect::ReusedToken) => TokenBlock::after(FORGOTTEN, clock),
-            None => TokenBlock::without_counter(None, clock),
-            Some(counter) => TokenBlock::after(counter, clock),
-        };
-        let tokens = tokens.ok_or_else(|| Error::new(ErrorKind::StoreFull, "the tokens are used up"))?;
-        row.counter = Some(tokens.last().get());
-        Ok(tokens)
-    }
-
-    /// Frees the lock and grants it to whoever is next.
-    fn hand_over(&self, row: &mut Row, now: Boottime) -> Result<()> {
-        row.held = None;
-        match row.waiting.pop_front() {
-            Some((claim, events)) => {
-                let grant = self.grant(row, &claim, now)?;
-                row.hand_overs += 1;
-                let forgets_to_say = self.has(Defect::LostWakeUp) && row.hand_overs.is_multiple_of(5);
-                if let (Some(events), false) = (events, forgets_to_say) {
-                    events.granted(grant, None);
-                }
-            }
-            None if self.has(Defect::ReusedToken) => row.counter = None,
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn reap(&self, row: &mut Row, now: Boottime) -> Result<()> {
-        if row.held.as_ref().is_some_and(|held| held.has_ended(now)) {
-            self.hand_over(row, now)?;
-        }
-        Ok(())
-    }
-
-    fn acquire(&self, claim: &Claim, events: Option<&Events>) -> Result<Attempt> {
+    /// Does something to the lock once those whose time is up are out of it; then whoever may come in does.
+    fn step<T>(
+        &self,
+        state: &mut State,
+        name: &LockName,
+        step: impl FnOnce(&mut Row, Boottime) -> Result<T>,
+    ) -> Result<T> {
         let now = Boottime::now();
-        let mut rows = self.rows();
-        let row = rows.entry(claim.name.clone()).or_default();
-        if self.has(Defect::NoOp) {
-            return self.grant(row, claim, now).map(Attempt::Granted);
+        let row = state.rows.entry(name.clone()).or_insert_with(|| Row::new(self.defect));
+        let before: Vec<ClaimId> = row.held.iter().map(|held| held.grant.claim).collect();
+        if row.reap(now) {
+            self.let_in(row, now)?;
         }
-        self.reap(row, now)?;
-        let Some(held) = &row.held else { return self.grant(row, claim, now).map(Attempt::Granted) };
-        let expiry = held.expiry(now);
-        if held.grant.claim == claim.id {
-            let mut grant = held.grant.clone();
-            grant.expiry = expiry;
+        let outcome = step(row, now);
+        self.let_in(row, now)?;
+        row.forget_if_idle();
+        if !row.held.iter().map(|held| held.grant.claim).eq(before) {
+            state.tell_watchers(name);
+        }
+        outcome
+    }
+
+    /// Grants the lock to those who wait, first come first, as long as they may hold it beside each other.
+    fn let_in(&self, row: &mut Row, now: Boottime) -> Result<()> {
+        while let Some((first, events)) = row.waiting.front().cloned() {
+            if row.interval_left(&first, now).is_some() {
+                row.waiting.pop_front();
+                if let Some(events) = events {
+                    // It asks again, and is told when it is due.
+                    events.hint(first.name.clone());
+                }
+                continue;
+            }
+            if row.due_in(now).is_some() || !row.fits(first.mode) {
+                break;
+            }
+            let grant = row.grant(&first, self.ttl_of(&first), events.clone(), now)?;
+            row.hand_overs += 1;
+            let forgets_to_say = self.has(Defect::LostWakeUp) && row.hand_overs.is_multiple_of(5);
+            if let (Some(events), false) = (events, forgets_to_say) {
+                events.granted(grant, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn ttl_of(&self, claim: &Claim) -> Option<std::time::Duration> {
+        self.ttl.map(|limits| claim.ttl.unwrap_or(limits.default))
+    }
+
+    pub(super) fn acquire(&self, claim: &Claim, events: Option<&Events>) -> Result<Attempt> {
+        self.step(&mut self.lock(), &claim.name, |row, now| self.decide(row, claim, events, now))
+    }
+
+    /// Grants, queues or refuses.
+    fn decide(
+        &self,
+        row: &mut Row,
+        claim: &Claim,
+        events: Option<&Events>,
+        now: Boottime,
+    ) -> Result<Attempt> {
+        let ttl = self.ttl_of(claim);
+        if self.has(Defect::NoOp) {
+            return row.grant(claim, ttl, events.cloned(), now).map(Attempt::Granted);
+        }
+        if let Some(at) = row.held.iter().position(|held| held.grant.claim == claim.id) {
+            let mut grant = row.held[at].grant.clone();
+            grant.expiry = row.held[at].expiry(now);
             if self.has(Defect::TokenFetchedLater) {
-                grant.tokens = self.draw(row)?;
+                grant.tokens = row.draw()?;
             }
             return Ok(Attempt::Granted(grant));
         }
-        let by = Some(held.by.clone());
+        row.check_limit(claim)?;
+        if let Some(remaining) = row.interval_left(claim, now) {
+            row.waiting.retain(|(waiting, _)| waiting.id != claim.id);
+            return Ok(Attempt::Busy(Busy::NotDue { remaining }));
+        }
+        let (ahead, due_in) = (row.ahead(claim), row.due_in(now));
+        if ahead == 0 && due_in.is_none() && row.fits(claim.mode) {
+            return row.grant(claim, ttl, events.cloned(), now).map(Attempt::Granted);
+        }
         if !claim.may_wait {
-            return Ok(Attempt::held(by));
+            let not_due = due_in.filter(|_| row.held.is_empty()).map(|remaining| Busy::NotDue { remaining });
+            return Ok(not_due.map_or_else(|| Attempt::held(row.holder()), Attempt::Busy));
         }
-        let position =
-            row.waiting.iter().position(|(waiting, _)| waiting.id == claim.id).unwrap_or_else(|| {
-                row.waiting.push_back((claim.clone(), events.cloned()));
-                row.waiting.len() - 1
-            });
-        let check_in = match expiry {
-            Expiry::In(left) => Some(left + Duration::from_millis(1)),
-            _ => None,
-        };
-        Ok(Attempt::Queued { position: u64::try_from(position).ok(), by, check_in })
+        if row.waiting.iter().all(|(waiting, _)| waiting.id != claim.id) {
+            row.waiting.push_back((claim.clone(), events.cloned()));
+        }
+        let position = u64::try_from(ahead).ok();
+        Ok(Attempt::Queued { position, by: row.holder(), check_in: row.check_in(now) })
     }
 
-    fn cancel(&self, claim: &Claim) -> Result<()> {
-        let mut rows = self.rows();
-        let Some(row) = rows.get_mut(&claim.name) else { return Ok(()) };
-        row.waiting.retain(|(waiting, _)| waiting.id != claim.id);
-        if row.held.as_ref().is_some_and(|held| held.grant.claim == claim.id) {
-            self.hand_over(row, Boottime::now())?;
+    pub(super) fn acquire_together(&self, claims: &[Claim], events: Option<&Events>) -> Result<Joint> {
+        let mut state = self.lock();
+        let mut grants = Vec::new();
+        for (at, claim) in claims.iter().enumerate() {
+            let busy =
+                match self.step(&mut state, &claim.name, |row, now| self.decide(row, claim, events, now))? {
+                    Attempt::Granted(grant) => {
+                        grants.push(grant);
+                        continue;
+                    }
+                    Attempt::Busy(busy) => busy,
+                    _ => Busy::Held { by: None },
+                };
+            // Nobody has seen them: all of this is one step.
+            for claim in &claims[..at] {
+                self.undo(&mut state, claim)?;
+            }
+            return Ok(Joint::Busy { at, busy });
         }
-        Ok(())
+        Ok(Joint::Granted(grants))
     }
 
-    fn release(&self, grant: &Grant) -> Result<Released> {
+    pub(super) fn cancel(&self, claim: &Claim) -> Result<()> {
+        self.undo(&mut self.lock(), claim)
+    }
+
+    fn undo(&self, state: &mut State, claim: &Claim) -> Result<()> {
+        self.step(state, &claim.name, |row, _| {
+            row.waiting.retain(|(waiting, _)| waiting.id != claim.id);
+            row.held.retain(|held| held.grant.claim != claim.id);
+            row.not_before.take_if(|(_, by)| *by == claim.id);
+            Ok(())
+        })
+    }
+
+    pub(super) fn release(&self, grant: &Grant, completed: bool) -> Result<Released> {
+        self.step(&mut self.lock(), &grant.name, |row, _| {
+            let own = row.held.iter().position(|held| held.grant.is_same_as(grant));
+            let is_let_pass = self.has(Defect::ReleaseByAnyone)
+                || self.has(Defect::UnfencedRetry) && row.released.contains(&grant.claim);
+            let Some(at) = own.or((is_let_pass && !row.held.is_empty()).then_some(0)) else {
+                return Ok(Released::NotHeld);
+            };
+            if self.has(Defect::UnfencedRetry) {
+                row.released.insert(grant.claim);
+            }
+            let held = row.held.remove(at);
+            if completed {
+                row.last_completed = row.last_completed.max(Some(held.since));
+            }
+            Ok(Released::Done)
+        })
+    }
+
+    pub(super) fn renew(&self, grant: &Grant) -> Renewed {
         let now = Boottime::now();
-        let mut rows = self.rows();
-        let Some(row) = rows.get_mut(&grant.name) else { return Ok(Released::NotHeld) };
-        self.reap(row, now)?;
-        let is_its_own = row.held.as_ref().is_some_and(|held| held.grant.is_same_as(grant));
-        let is_let_pass = row.held.is_some()
-            && (self.has(Defect::ReleaseByAnyone)
-                || self.has(Defect::UnfencedRetry) && row.released.contains(&grant.claim));
-        if !is_its_own && !is_let_pass {
-            return Ok(Released::NotHeld);
-        }
-        if self.has(Defect::UnfencedRetry) {
-            row.released.insert(grant.claim);
-        }
-        self.hand_over(row, now)?;
-        Ok(Released::Done)
-    }
-
-    fn renew(&self, grant: &Grant) -> Renewed {
-        let now = Boottime::now();
-        let mut rows = self.rows();
-        let held = rows.get_mut(&grant.name).and_then(|row| row.held.as_mut());
-        let Some(held) = held.filter(|held| held.grant.is_same_as(grant)) else {
-            return Renewed::Lost(LossReason::Taken);
-        };
+        let mut state = self.lock();
+        let row = state.rows.get_mut(&grant.name);
+        let held = row.and_then(|row| row.held.iter_mut().find(|held| held.grant.is_same_as(grant)));
+        let Some(held) = held else { return Renewed::Lost(LossReason::Taken) };
         if held.has_ended(now) && !self.has(Defect::ResurrectingRenewal) {
             return Renewed::Lost(LossReason::Expired);
         }
         held.ends = held.ttl.map(|ttl| now.after(ttl));
         Renewed::Extended(held.ttl.map_or(Expiry::Never, Expiry::In))
     }
+
+    pub(super) fn downgrade(&self, grant: &Grant) -> Result<Released> {
+        self.change(grant, |row, at| {
+            row.held[at].mode = Mode::Shared;
+            if self.has(Defect::ReleasingDowngrade) {
+                // Whoever waits comes in as if nobody were there.
+                let now = Boottime::now();
+                let reader = row.held.remove(at);
+                self.let_in(row, now)?;
+                row.held.push(reader);
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn publish(&self, grant: &Grant, value: &str) -> Result<Released> {
+        let published = self.change(grant, |row, at| {
+            row.held[at].value = Some(value.into());
+            Ok(())
+        })?;
+        self.lock().tell_watchers(&grant.name);
+        Ok(published)
+    }
+
+    /// Changes something about this very grant.
+    fn change(&self, grant: &Grant, change: impl FnOnce(&mut Row, usize) -> Result<()>) -> Result<Released> {
+        self.step(&mut self.lock(), &grant.name, |row, _| {
+            match row.held.iter().position(|held| held.grant.is_same_as(grant)) {
+                Some(at) => change(row, at).map(|()| Released::Done),
+                None => Ok(Released::NotHeld),
+            }
+        })
+    }
+
+    pub(super) fn leader(&self, name: &LockName) -> Result<Option<Leader>> {
+        self.step(&mut self.lock(), name, |row, now| Ok(row.leader(now)))
+    }
+
+    pub(super) fn watch(&self, name: &LockName, number: u64, events: Option<&Events>) {
+        if let Some(events) = events {
+            self.lock().watchers.entry(name.clone()).or_default().insert(number, events.clone());
+        }
+    }
+
+    pub(super) fn unwatch(&self, name: &LockName, number: u64) {
+        if let Some(watchers) = self.lock().watchers.get_mut(name) {
+            watchers.remove(&number);
+        }
+    }
+
+    /// All locks in use whose names begin like this.
+    pub(super) fn list(&self, prefix: &str) -> Vec<LockState> {
+        let now = Boottime::now();
+        let state = self.lock();
+        let all = state.rows.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+        all.map(|(name, row)| row.state(name, now)).filter(LockState::is_in_use).collect()
+    }
+
+    pub(super) fn state(&self, name: &LockName) -> LockState {
+        let state = self.lock();
+        let row = state.rows.get(name);
+        row.map_or_else(|| LockState::free(name.clone()), |row| row.state(name, Boottime::now()))
+    }
+
+    pub(super) fn break_lock(&self, name: &LockName, claim: Option<ClaimId>) -> Result<u32> {
+        self.step(&mut self.lock(), name, |row, _| {
+            let (broken, kept): (Vec<Held>, Vec<Held>) =
+                row.held.drain(..).partition(|held| claim.is_none_or(|claim| held.grant.claim == claim));
+            row.held = kept;
+            for held in &broken {
+                if let Some(events) = &held.events {
+                    events.lost(name.clone(), held.grant.claim, LossReason::Revoked);
+                }
+            }
+            Ok(u32::try_from(broken.len()).unwrap_or(u32::MAX))
+        })
+    }
+
+    pub(super) fn revoke(&self, name: &LockName, claim: Option<ClaimId>) -> Result<u32> {
+        self.step(&mut self.lock(), name, |row, _| {
+            let asked = row.held.iter().filter(|held| claim.is_none_or(|claim| held.grant.claim == claim));
+            let mut count = 0;
+            for held in asked {
+                if let Some(events) = &held.events {
+                    events.asked(name.clone(), held.grant.claim);
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+    }
 }
 
-/// A connection to a [`Store`].
-#[derive(Debug)]
-pub struct StoreBackend {
-    store: Store,
-    guarantees: Guarantees,
-    events: OnceLock<Events>,
-}
-
-impl Inline for StoreBackend {
-    fn acquire(&self, claim: &Claim) -> Result<Attempt> {
-        self.store.acquire(claim, self.events.get())
-    }
-
-    fn cancel(&self, claim: &Claim) -> Result<()> {
-        self.store.cancel(claim)
-    }
-
-    fn release(&self, grant: &Grant) -> Result<Released> {
-        self.store.release(grant)
-    }
-}
-
-#[async_trait]
-impl Backend for StoreBackend {
-    fn guarantees(&self) -> &Guarantees {
-        &self.guarantees
-    }
-
-    fn subscribe(&self, events: Events) {
-        self.events.get_or_init(|| events);
-    }
-
-    async fn acquire(&self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>> {
-        Ok(claims.iter().map(|claim| Inline::acquire(self, claim)).collect())
-    }
-
-    async fn cancel(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
-        Ok(claims.iter().map(|claim| Inline::cancel(self, claim)).collect())
-    }
-
-    async fn release(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
-        Ok(grants.iter().map(|grant| Inline::release(self, grant)).collect())
-    }
-
-    async fn renew(&self, grants: &[Grant]) -> Result<Vec<Renewed>> {
-        Ok(grants.iter().map(|grant| self.store.renew(grant)).collect())
-    }
-
-    async fn close(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn inline(&self) -> Option<&dyn Inline> {
-        Some(self)
-    }
-
-    fn recovery(&self) -> Option<&dyn Recovery> {
-        None
+impl State {
+    fn tell_watchers(&self, name: &LockName) {
+        for events in self.watchers.get(name).into_iter().flat_map(HashMap::values) {
+            events.changed(name.clone());
+        }
     }
 }

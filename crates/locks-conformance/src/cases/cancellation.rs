@@ -13,6 +13,8 @@ use crate::space::{PROMPT, Space, becomes_free};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
 use crate::witness::Witness;
 
+pub(super) mod kinds;
+
 pub(super) const CASES: &[Case] = &[
     Case::new(
         "cancellation::acquire_dropped_at_every_poll",

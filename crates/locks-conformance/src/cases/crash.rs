@@ -11,8 +11,10 @@ use crate::checker::Strictness;
 use crate::history::{self, Op, Phase};
 use crate::space::{PROMPT, Space, becomes_free, check_history_file, is_busy, reaches_state};
 use crate::verdict::{Failure, Verdict, check, eventually, pause_for, within};
-use crate::worker::{Hammer, HistoryFile, Order, Reply, Worker};
+use crate::worker::{Hammer, HistoryFile, Mix, Order, Reply, Worker};
 use locks_api::spi::CrashRelease;
+
+pub(super) mod kinds;
 
 pub(super) const CASES: &[Case] = &[
     Case::new(
@@ -174,6 +176,7 @@ async fn killed_at_random_moments(space: Space) -> Verdict {
     let hold = Duration::from_millis(if kills == MANY { 1 } else { 10 });
     let hammer = Order::Hammer(Hammer {
         name: name.clone(),
+        mix: Mix::Exclusive,
         ttl: space.short_ttl(),
         rounds: u32::MAX,
         until: u64::MAX,
@@ -309,6 +312,7 @@ async fn stopped_at_random_moments(space: Space) -> Verdict {
     for worker in &mut workers {
         worker.order(&Order::Hammer(Hammer {
             name: name.clone(),
+            mix: Mix::Exclusive,
             ttl: Some(ttl),
             rounds: u32::MAX,
             until,

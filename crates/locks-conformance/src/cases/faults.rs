@@ -8,11 +8,15 @@ use tokio::task::JoinSet;
 
 use super::Case;
 use super::exclusive::visit;
+use super::rw::READERS;
+use super::rw::crowds::crowd_over;
+use super::semaphore::PERMITS;
 use crate::checker::Strictness;
 use crate::flaky::{Control, Flaky};
 use crate::history::Recorder;
 use crate::space::{PROMPT, Space, becomes_free, check_history, is_busy};
 use crate::verdict::{Failure, Verdict, check, within};
+use crate::worker::Mix;
 
 pub(super) const CASES: &[Case] = &[
     Case::new(
@@ -25,6 +29,18 @@ pub(super) const CASES: &[Case] = &[
         "with every other step done twice, many tasks are inside one at a time and none hangs",
         |space| Box::pin(doubled_messages_do_no_harm(space)),
     ),
+    Case::new(
+        "faults::readers_and_writers_survive_bad_lines",
+        "with messages lost and doubled, readers and writers are inside only as they may be and none hangs",
+        |space| Box::pin(async move { kinds(&space, Mix::ReadersAndWriters { readers: 60 }).await }),
+    )
+    .needs(&[READERS]),
+    Case::new(
+        "faults::permits_survive_bad_lines",
+        "with messages lost and doubled, never too many permits are out, none is lost for good and none hangs",
+        |space| Box::pin(async move { kinds(&space, Mix::Permits { limit: 4 }).await }),
+    )
+    .needs(&[PERMITS]),
     Case::new(
         "faults::a_repeated_release_frees_nobody_else",
         "a release that is repeated because its answer was lost leaves alone whoever got the lock in between",
@@ -47,6 +63,19 @@ async fn lost_messages_do_no_harm(space: Space) -> Verdict {
 
 async fn doubled_messages_do_no_harm(space: Space) -> Verdict {
     crowd(&space, |line| line.doubled.store(50, Ordering::Relaxed)).await
+}
+
+/// Many tasks over two bad connections and a good one.
+async fn kinds(space: &Space, mix: Mix) -> Verdict {
+    let (lossy, doubling) = (space.connect_flaky().await?, space.connect_flaky().await?);
+    lossy.1.lost_answers.store(8, Ordering::Relaxed);
+    lossy.1.lost_questions.store(5, Ordering::Relaxed);
+    doubling.1.doubled.store(50, Ordering::Relaxed);
+    let instances = [space.connect().await?, lossy.0, doubling.0];
+    crowd_over(space, &instances, mix, false).await?;
+    lossy.1.lost_answers.store(0, Ordering::Relaxed);
+    lossy.1.lost_questions.store(0, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Twelve tasks over three such connections, and one over a good one.

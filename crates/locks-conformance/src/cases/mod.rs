@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use locks_api::spi::{Fairness, Scope};
+use locks_api::spi::{Fairness, Offer, Scope};
 
 use crate::harness::{Fault, Profile};
 use crate::space::Space;
@@ -13,18 +13,27 @@ use crate::verdict::Verdict;
 
 mod cancellation;
 mod crash;
+mod election;
 mod exclusive;
 mod faults;
+mod inspection;
 mod lease;
+mod lock_all;
 mod names;
+mod offers;
+mod options;
 mod process;
 mod progress;
 mod resources;
 mod restart;
+mod rw;
+mod schedule;
+mod semaphore;
 mod soak;
 mod spi;
 mod tokens;
 mod waiting;
+mod wanting;
 mod wire;
 
 /// All cases, in the order in which they are listed.
@@ -34,9 +43,26 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         tokens::CASES,
         waiting::CASES,
         names::CASES,
+        offers::CASES,
+        rw::CASES,
+        rw::queue::CASES,
+        rw::crowds::CASES,
+        semaphore::CASES,
+        semaphore::limits::CASES,
+        semaphore::crowds::CASES,
+        lock_all::CASES,
+        lock_all::apart::CASES,
+        election::CASES,
+        election::observers::CASES,
+        schedule::CASES,
+        options::CASES,
+        inspection::CASES,
+        inspection::breaking::CASES,
         cancellation::CASES,
+        cancellation::kinds::CASES,
         process::CASES,
         crash::CASES,
+        crash::kinds::CASES,
         resources::CASES,
         lease::CASES,
         restart::CASES,
@@ -174,6 +200,10 @@ pub enum Need {
     StrictOrder,
     /// Processes are not served strictly in order.
     NoStrictOrder,
+    /// A store that offers this beyond the exclusive lock.
+    Offer(Offer),
+    /// A store that does not offer this.
+    NoOffer(Offer),
     /// A store that is reached over TCP, and a harness that connects through a proxy.
     Wire,
     /// A harness that injects this fault.
@@ -192,6 +222,8 @@ impl Need {
             Self::NoOrder => guarantees.fairness == Fairness::None,
             Self::StrictOrder => guarantees.fairness == Fairness::Fifo,
             Self::NoStrictOrder => guarantees.fairness != Fairness::Fifo,
+            Self::Offer(offer) => guarantees.offers.has(offer),
+            Self::NoOffer(offer) => !guarantees.offers.has(offer),
             Self::Wire => profile.over_tcp,
             Self::Inject(fault) => profile.faults.contains(&fault),
         }
@@ -208,6 +240,8 @@ impl Need {
             Self::NoOrder => Some(Self::Order),
             Self::StrictOrder => Some(Self::NoStrictOrder),
             Self::NoStrictOrder => Some(Self::StrictOrder),
+            Self::Offer(offer) => Some(Self::NoOffer(offer)),
+            Self::NoOffer(offer) => Some(Self::Offer(offer)),
             Self::Wire | Self::Inject(_) => None,
         }
     }
@@ -226,6 +260,8 @@ impl fmt::Display for Need {
             Self::StrictOrder => "a store that serves processes strictly in order",
             Self::NoStrictOrder => "a store that does not serve processes strictly in order",
             Self::Wire => "a harness that connects over TCP through a proxy",
+            Self::Offer(offer) => return write!(f, "a store that offers {offer}"),
+            Self::NoOffer(offer) => return write!(f, "a store that does not offer {offer}"),
             Self::Inject(fault) => return write!(f, "a harness that injects {fault}"),
         })
     }

@@ -8,7 +8,7 @@ use super::{Case, Need, Requirement, need};
 use crate::checker::Strictness;
 use crate::space::{PROMPT, Space, becomes_free, check_history_file, is_busy};
 use crate::verdict::{Failure, Verdict, check, within};
-use crate::worker::{Hammer, HistoryFile, Order, Reply};
+use crate::worker::{Hammer, HistoryFile, Mix, Order, Reply};
 
 /// The need of every case with other processes in it.
 pub(super) const PROCESSES: Requirement = need(Need::Processes, "process::one_process_offers_no_others");
@@ -93,6 +93,7 @@ async fn eight_processes_never_overlap(space: Space) -> Verdict {
     for worker in &mut workers {
         worker.order(&Order::Hammer(Hammer {
             name: name.clone(),
+            mix: Mix::Exclusive,
             ttl: None,
             rounds: ROUNDS,
             until: u64::MAX,

@@ -14,7 +14,7 @@ use crate::harness::Fault;
 use crate::proxy::{Direction, Proxy};
 use crate::space::{Space, becomes_free, check_history_file};
 use crate::verdict::{Verdict, pause_for};
-use crate::worker::{Hammer, HistoryFile, Order, Worker};
+use crate::worker::{Hammer, HistoryFile, Mix, Order, Worker};
 
 pub(crate) const ID: &str = "soak::random_faults";
 
@@ -222,6 +222,7 @@ async fn start(space: &Space, line: Option<&Proxy>, order: Order) -> Verdict<Wor
 fn order(space: &Space, name: &str, history: &HistoryFile, hold: Duration) -> Order {
     Order::Hammer(Hammer {
         name: name.to_owned(),
+        mix: Mix::Exclusive,
         ttl: space.short_ttl(),
         rounds: u32::MAX,
         until: u64::MAX,

@@ -17,7 +17,7 @@ use crate::history::Recorder;
 use crate::polling::poll_now;
 use crate::space::{PROMPT, Space, check_history, is_busy};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
-use crate::worker::{Hammer, Order, Reply};
+use crate::worker::{Hammer, Mix, Order, Reply};
 
 pub(super) const CASES: &[Case] = &[
     Case::new(
@@ -285,6 +285,7 @@ async fn fair_between_processes(space: Space) -> Verdict {
     for worker in &mut workers {
         worker.order(&Order::Hammer(Hammer {
             name: name.clone(),
+            mix: Mix::Exclusive,
             ttl: space.short_ttl(),
             rounds: u32::MAX,
             until,

@@ -2,14 +2,16 @@
 //!
 //! - [`order`]: fencing tokens are unique and grow in real time; holds are disjoint; what is released was granted.
 //! - [`validity`]: no guard says that it holds after a guard with a higher token has said so. Holds under every fault.
-//! - [`linearizability`]: a search, which trusts no token, for an order of all operations that one fenced mutex could have
-//!   gone through.
+//! - [`linearizability`]: a search, which trusts no token, for an order of all operations that one fenced lock could have
+//!   gone through: a mutex, a reader/writer lock or a semaphore.
+//! - [`observation`]: nobody who watches an election is told of an older leader after a newer, nor of one that never led.
 
 use std::fmt;
 
-use crate::history::{Event, Operation, operations};
+use crate::history::{Event, Mode, Operation, operations};
 
 pub mod linearizability;
+pub mod observation;
 pub mod order;
 pub mod validity;
 
@@ -44,6 +46,26 @@ pub enum Violation {
         /// The token of the other.
         second: u64,
     },
+    /// More permits were held at once than there are.
+    OverLimit {
+        /// The lock.
+        lock: String,
+        /// The token of the hold that was too many.
+        token: u64,
+        /// How many permits were held.
+        permits: u32,
+        /// How many there are.
+        limit: u32,
+    },
+    /// An observer of an election was told of an older leader after a newer one, or after the newer one had been told that it leads.
+    Backwards {
+        /// The lock.
+        lock: String,
+        /// The token of the newer leader.
+        newer: u64,
+        /// The token of the older one, which was told later.
+        older: u64,
+    },
     /// Something was released, or checked, under a token that was never granted.
     NeverGranted {
         /// The lock.
@@ -65,7 +87,7 @@ pub enum Violation {
         /// The higher token.
         newer: u64,
     },
-    /// No order of the operations could have happened on one mutex.
+    /// No order of the operations could have happened on one lock.
     NotLinearizable {
         /// The lock.
         lock: String,
@@ -92,6 +114,12 @@ impl fmt::Display for Violation {
             Self::Overlap { lock, first, second } => {
                 write!(f, "{lock:?}: the holds under tokens {first} and {second} overlap or are out of order")
             }
+            Self::OverLimit { lock, token, permits, limit } => {
+                write!(f, "{lock:?}: {permits} of {limit} permits were held at once, with token {token}")
+            }
+            Self::Backwards { lock, newer, older } => {
+                write!(f, "{lock:?}: token {older} was seen to lead after token {newer}")
+            }
             Self::NeverGranted { lock, token } => {
                 write!(f, "{lock:?}: token {token} was used and never granted")
             }
@@ -102,7 +130,7 @@ impl fmt::Display for Violation {
             Self::NotLinearizable { lock, operations } => {
                 write!(
                     f,
-                    "{lock:?}: no order of these {operations} operations could have happened on one mutex"
+                    "{lock:?}: no order of these {operations} operations could have happened on one lock"
                 )
             }
             Self::TooLong { lock, operations } => {
@@ -138,6 +166,7 @@ pub fn check(events: &[Event], strictness: Strictness) -> Result<(), Violation> 
         order::tokens(&operations)?;
         order::provenance(&operations)?;
         validity::check(&operations)?;
+        observation::check(&operations)?;
         if strictness != Strictness::Loss {
             order::disjoint(&operations)?;
         }
@@ -146,6 +175,35 @@ pub fn check(events: &[Event], strictness: Strictness) -> Result<(), Violation> 
         }
     }
     Ok(())
+}
+
+/// The highest tokens of holds, by how they were held.
+#[derive(Clone, Copy, Debug, Default)]
+struct Highest {
+    exclusive: u64,
+    shared: u64,
+    permits: u64,
+}
+
+impl Highest {
+    fn add(&mut self, mode: Mode, token: u64) {
+        let highest = match mode {
+            Mode::Exclusive => &mut self.exclusive,
+            Mode::Shared => &mut self.shared,
+            Mode::Permits { .. } => &mut self.permits,
+        };
+        *highest = token.max(*highest);
+    }
+
+    /// The highest of those that can't be held beside one like this.
+    fn of_those_that_exclude(&self, mode: Mode) -> Option<u64> {
+        let highest = match mode {
+            Mode::Exclusive => self.exclusive.max(self.shared).max(self.permits),
+            Mode::Shared => self.exclusive.max(self.permits),
+            Mode::Permits { .. } => self.exclusive.max(self.shared),
+        };
+        (highest > 0).then_some(highest)
+    }
 }
 
 /// The operations of each lock, in the order of their beginnings: locks don't influence each other.
@@ -161,10 +219,23 @@ fn by_lock(operations: &[Operation]) -> Vec<Vec<Operation>> {
 pub(crate) mod scripted {
     //! Histories written by hand.
 
-    use crate::history::{Op, Operation, Phase};
+    use crate::history::{Mode, Op, Operation, Phase};
 
     pub(crate) fn acquire(client: u32, invoked: u64, ended: u64, token: u64) -> Operation {
         operation(client, Op::Acquire, invoked, Some(ended), Phase::Ok, Some(token))
+    }
+
+    pub(crate) fn acquire_as(mode: Mode, client: u32, invoked: u64, ended: u64, token: u64) -> Operation {
+        Operation { mode, ..acquire(client, invoked, ended, token) }
+    }
+
+    pub(crate) fn downgrade(client: u32, invoked: u64, ended: u64, token: u64) -> Operation {
+        operation(client, Op::Downgrade, invoked, Some(ended), Phase::Ok, Some(token))
+    }
+
+    /// `None` for nobody.
+    pub(crate) fn observed(client: u32, invoked: u64, ended: u64, token: Option<u64>) -> Operation {
+        operation(client, Op::Observe, invoked, Some(ended), Phase::Ok, token)
     }
 
     pub(crate) fn refused(client: u32, invoked: u64, ended: u64) -> Operation {
@@ -206,6 +277,7 @@ pub(crate) mod scripted {
             invoked,
             ended,
             outcome,
+            mode: Mode::Exclusive,
             claim,
             token,
             held: None,

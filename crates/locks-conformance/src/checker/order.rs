@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::Violation;
-use crate::history::{Op, Operation, Phase};
+use super::{Highest, Violation};
+use crate::history::{Mode, Op, Operation, Phase};
 
 /// Tokens are unique, and grow in real time: what was granted before another acquire began has the lower token.
 ///
@@ -51,10 +51,10 @@ pub fn provenance(operations: &[Operation]) -> Result<(), Violation> {
     for operation in operations {
         let Some(token) = operation.token else { continue };
         let known = match operation.op {
-            Op::Acquire => true,
-            Op::Check => granted.contains(&token),
+            // Whether there was such a leader is another question.
+            Op::Acquire | Op::Observe => true,
             Op::Release if operation.outcome == Phase::Ok => live.remove(&token),
-            Op::Release => granted.contains(&token),
+            Op::Check | Op::Release | Op::Downgrade => granted.contains(&token),
         };
         if !known {
             return Err(Violation::NeverGranted { lock: operation.lock.clone(), token });
@@ -63,37 +63,73 @@ pub fn provenance(operations: &[Operation]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// From the moment an acquire returned to the moment its release began nobody else held the lock, and
-/// holds follow each other in the order of their tokens. A hold that nobody saw end counts up to its
-/// client's last sign of life.
+/// From the moment an acquire returned to the moment its release began nobody else held the lock who may not hold it beside, and
+/// such holds follow each other in the order of their tokens. A hold that nobody saw end counts up to its
+/// client's last sign of life; an exclusive one that became shared is that from the moment at which it began to.
 ///
 /// # Errors
 ///
-/// [`Violation::Overlap`].
+/// [`Violation::Overlap`] or [`Violation::OverLimit`].
 pub fn disjoint(operations: &[Operation]) -> Result<(), Violation> {
-    struct Hold {
-        token: u64,
-        from: u64,
-        until: u64,
-    }
-    let mut holds: Vec<Hold> = granted(operations)
-        .filter_map(|grant| {
-            let (token, from) = (grant.token?, grant.ended?);
-            let under_it =
-                || operations.iter().filter(|other| other.token == Some(token) && other.op != Op::Acquire);
-            let release = under_it().find(|other| other.op == Op::Release).map(|release| release.invoked);
-            let last_sign = || under_it().filter_map(|check| check.held?.then_some(check.invoked)).max();
-            Some(Hold { token, from, until: release.or_else(last_sign).unwrap_or(from) })
-        })
-        .collect();
+    let lock = || operations.first().map(|operation| operation.lock.clone()).unwrap_or_default();
+    let mut holds: Vec<Hold> = granted(operations).flat_map(|grant| Hold::of(grant, operations)).collect();
     holds.sort_by_key(|hold| hold.from);
-    for pair in holds.windows(2) {
-        if pair[0].until > pair[1].from || pair[0].token > pair[1].token {
-            let lock = operations.first().map(|operation| operation.lock.clone()).unwrap_or_default();
-            return Err(Violation::Overlap { lock, first: pair[0].token, second: pair[1].token });
+    let mut live: Vec<&Hold> = Vec::new();
+    let mut before = Highest::default();
+    for hold in &holds {
+        live.retain(|other| other.until > hold.from && other.token != hold.token);
+        let out_of_order = before.of_those_that_exclude(hold.mode).filter(|first| *first > hold.token);
+        let excluded = live.iter().find(|other| !hold.may_be_beside(other)).map(|other| other.token);
+        if let Some(first) = excluded.or(out_of_order) {
+            return Err(Violation::Overlap { lock: lock(), first, second: hold.token });
         }
+        let mode = locks_api::Mode::from(hold.mode);
+        if !mode.fits_beside(live.iter().map(|other| other.mode.into())) {
+            let others: u32 = live.iter().map(|other| locks_api::Mode::from(other.mode).permits()).sum();
+            return Err(Violation::OverLimit {
+                lock: lock(),
+                token: hold.token,
+                permits: others.saturating_add(mode.permits()),
+                limit: mode.limit().unwrap_or_default(),
+            });
+        }
+        before.add(hold.mode, hold.token);
+        live.push(hold);
     }
     Ok(())
+}
+
+/// A time during which a lock was surely held in one mode.
+struct Hold {
+    token: u64,
+    mode: Mode,
+    from: u64,
+    until: u64,
+}
+
+impl Hold {
+    /// The hold that began with this grant; two if it was downgraded.
+    fn of(grant: &Operation, operations: &[Operation]) -> Vec<Self> {
+        let (Some(token), Some(from)) = (grant.token, grant.ended) else { return Vec::new() };
+        let under_it =
+            |op: Op| operations.iter().filter(move |other| other.token == Some(token) && other.op == op);
+        let release = under_it(Op::Release).map(|release| release.invoked).next();
+        let last_sign = || under_it(Op::Check).filter_map(|check| check.held?.then_some(check.invoked)).max();
+        let until = release.or_else(last_sign).unwrap_or(from);
+        let downgrade = under_it(Op::Downgrade).map(|downgrade| downgrade.invoked).next();
+        match downgrade.filter(|at| *at <= until) {
+            None => vec![Self { token, mode: grant.mode, from, until }],
+            Some(at) => vec![
+                Self { token, mode: grant.mode, from, until: at },
+                Self { token, mode: Mode::Shared, from: at, until },
+            ],
+        }
+    }
+
+    fn may_be_beside(&self, other: &Self) -> bool {
+        let (mode, beside) = (locks_api::Mode::from(self.mode), locks_api::Mode::from(other.mode));
+        mode.is_compatible(beside) && mode.limit() == beside.limit()
+    }
 }
 
 fn granted(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
@@ -103,7 +139,7 @@ fn granted(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::scripted::{acquire, refused, release, said, unknown_release};
+    use crate::checker::scripted::{acquire, acquire_as, downgrade, refused, release, said, unknown_release};
 
     #[test]
     fn a_good_history_passes() {
@@ -165,6 +201,84 @@ mod tests {
     fn holds_against_the_order_of_tokens_are_seen() {
         let history = [acquire(1, 0, 1, 6), release(1, 2, 9, 6), acquire(2, 0, 3, 5)];
         assert!(matches!(disjoint(&history), Err(Violation::Overlap { first: 6, second: 5, .. })));
+    }
+
+    #[test]
+    fn readers_and_permits_may_overlap_and_writers_may_not() {
+        let read = |client, from, until, token| {
+            [
+                acquire_as(Mode::Shared, client, from, from + 1, token),
+                release(client, until, until + 1, token),
+            ]
+        };
+        let write = |client, from, until, token| {
+            [acquire(client, from, from + 1, token), release(client, until, until + 1, token)]
+        };
+        let good = [read(1, 0, 20, 1), read(2, 5, 30, 2), write(3, 31, 40, 3), read(1, 50, 60, 4)].concat();
+        assert_eq!(disjoint(&good), Ok(()));
+        // Answers may come in another order than grants.
+        assert_eq!(disjoint(&[read(1, 5, 20, 1), read(2, 0, 30, 2)].concat()), Ok(()));
+        for bad in [
+            [read(1, 0, 20, 1), write(2, 10, 30, 2)],
+            [write(1, 0, 20, 1), read(2, 10, 30, 2)],
+            [read(1, 0, 5, 2), write(2, 10, 30, 1)],
+        ] {
+            assert!(matches!(disjoint(&bad.concat()), Err(Violation::Overlap { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_reader_that_outlasts_others_still_counts() {
+        let history = [
+            acquire_as(Mode::Shared, 1, 0, 1, 1),
+            acquire_as(Mode::Shared, 2, 2, 3, 2),
+            release(2, 4, 5, 2),
+            acquire(3, 6, 7, 3),
+            release(3, 8, 9, 3),
+            release(1, 20, 21, 1),
+        ];
+        assert!(matches!(disjoint(&history), Err(Violation::Overlap { first: 1, second: 3, .. })));
+    }
+
+    #[test]
+    fn a_downgraded_writer_is_a_reader_from_then_on() {
+        let history = |reader_from| {
+            [
+                acquire(1, 0, 1, 1),
+                downgrade(1, 10, 12, 1),
+                acquire_as(Mode::Shared, 2, 2, reader_from, 2),
+                release(2, 20, 21, 2),
+                release(1, 30, 31, 1),
+            ]
+        };
+        assert_eq!(disjoint(&history(11)), Ok(()));
+        assert!(matches!(disjoint(&history(9)), Err(Violation::Overlap { .. })));
+        let mut writer = history(11);
+        writer[2].mode = Mode::Exclusive;
+        assert!(matches!(disjoint(&writer), Err(Violation::Overlap { first: 1, second: 2, .. })));
+    }
+
+    #[test]
+    fn too_many_permits_are_seen() {
+        let permits = |count, limit| Mode::Permits { count, limit };
+        let history = |last, limit| {
+            [
+                acquire_as(permits(2, 5), 1, 0, 1, 1),
+                acquire_as(permits(2, 5), 2, 2, 3, 2),
+                acquire_as(permits(last, limit), 3, 4, 5, 3),
+                release(1, 10, 11, 1),
+            ]
+            .into_iter()
+            .chain([release(2, 12, 13, 2), release(3, 14, 15, 3)])
+            .collect::<Vec<_>>()
+        };
+        assert_eq!(disjoint(&history(1, 5)), Ok(()));
+        let seen = disjoint(&history(2, 5));
+        assert!(matches!(seen, Err(Violation::OverLimit { permits: 6, limit: 5, token: 3, .. })), "{seen:?}");
+        assert!(matches!(disjoint(&history(1, 6)), Err(Violation::Overlap { .. })));
+        let mut writer = history(1, 5);
+        writer[2].mode = Mode::Exclusive;
+        assert!(matches!(disjoint(&writer), Err(Violation::Overlap { .. })));
     }
 
     #[test]

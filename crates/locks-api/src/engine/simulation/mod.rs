@@ -69,11 +69,32 @@ fn a_store_that_forgets() {
     all_seeds("a_store_that_forgets", &Plan::forgetful());
 }
 
+#[test]
+fn all_kinds_in_a_calm_world() {
+    all_seeds("all_kinds_in_a_calm_world", &Plan { kinds: true, ..Plan::calm() });
+}
+
+#[test]
+fn all_kinds_without_a_queue() {
+    all_seeds("all_kinds_without_a_queue", &Plan { kinds: true, queue: false, ..Plan::bad_line() });
+}
+
+#[test]
+fn all_kinds_on_a_bad_line() {
+    all_seeds("all_kinds_on_a_bad_line", &Plan { kinds: true, ..Plan::bad_line() });
+}
+
+#[test]
+fn all_kinds_and_a_store_that_forgets() {
+    all_seeds("all_kinds_and_a_store_that_forgets", &Plan { kinds: true, crash: 5, ..Plan::forgetful() });
+}
+
 /// A checker that never fails proves nothing: each flaw must be found.
 #[test]
 fn every_flaw_of_a_store_is_found() {
     for flaw in Flaw::ALL {
-        let plan = Plan { flaw: Some(flaw), ..Plan::forgetful() };
+        let kinds = matches!(flaw, Flaw::OnePermitTooMany | Flaw::ReaderBesideWriter);
+        let plan = Plan { flaw: Some(flaw), kinds, ..Plan::forgetful() };
         let found =
             (0..SEEDS).find_map(|seed| run(seed, &plan, false).err().map(|violation| (seed, violation)));
         let (seed, violation) = found.unwrap_or_else(|| panic!("{flaw:?} was not found in {SEEDS} seeds"));

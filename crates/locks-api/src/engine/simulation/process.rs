@@ -6,12 +6,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::super::core::{Core, Settings};
-use super::super::ticket::{Answer, Granted, Patience, TicketKey, Wish};
+use super::super::ticket::{Answer, Granted, Patience, Special, Terms, TicketKey, Wish};
 use super::world::TTL;
 use crate::clock::Boottime;
 use crate::holder::Holder;
 use crate::name::LockName;
-use crate::spi::TtlLimits;
+use crate::spi::{Extras, Mode, TtlLimits};
 use crate::token::FencingToken;
 
 pub(super) struct Process {
@@ -30,6 +30,8 @@ pub(super) struct Process {
 
 pub(super) struct Caller {
     pub(super) lock: LockName,
+    /// How it wants the lock.
+    terms: Terms,
     pub(super) doing: Doing,
     flag: Arc<Flag>,
     pub(super) rounds: u32,
@@ -53,7 +55,7 @@ impl Wake for Flag {
 }
 
 impl Process {
-    pub(super) fn new(random: &mut fastrand::Rng, callers: usize, epoch: u64) -> Self {
+    pub(super) fn new(random: &mut fastrand::Rng, callers: usize, kinds: bool, epoch: u64) -> Self {
         let settings = Settings {
             backend: "simulated",
             ttl: Some(TtlLimits::new(TTL / 2, TTL, TTL)),
@@ -64,6 +66,7 @@ impl Process {
         };
         let callers = (0..callers).map(|_| Caller {
             lock: LockName::new(if random.bool() { "a" } else { "b" }).expect("a good name"),
+            terms: if kinds { any_terms(random) } else { Terms::plain(Some(TTL)) },
             doing: Doing::Resting,
             flag: Arc::default(),
             rounds: random.u32(1..6),
@@ -107,9 +110,10 @@ impl Process {
         let local = self.local(now);
         let wish = Wish {
             name: self.callers[caller].lock.clone(),
-            ttl: Some(TTL),
+            terms: self.callers[caller].terms.clone(),
             holder: Arc::new(Holder::default()),
             patience,
+            caller: crate::caller::Caller::default(),
         };
         let ticket = self.core.acquire(wish, local);
         let caller = &mut self.callers[caller];
@@ -136,7 +140,7 @@ impl Process {
         let local = self.local(now);
         let doing = std::mem::replace(&mut self.callers[caller].doing, Doing::Resting);
         let Doing::Holding { granted, .. } = doing else { return };
-        let ticket = self.core.release(&granted, confirmed, local);
+        let ticket = self.core.release(&granted, false, confirmed, local);
         let caller = &mut self.callers[caller];
         if let Some(ticket) = ticket {
             caller.flag.0.store(true, Ordering::Relaxed);
@@ -152,4 +156,22 @@ impl Process {
             self.core.abandon(ticket, local);
         }
     }
+}
+
+/// Some way to hold a lock. All who want permits agree on how many there are.
+fn any_terms(random: &mut fastrand::Rng) -> Terms {
+    let mode = match random.u32(0..4) {
+        0 => Mode::Exclusive,
+        1 => Mode::Shared,
+        _ => Mode::Permits { count: random.u32(1..3), limit: 3 },
+    };
+    let some_time = Duration::from_millis(random.u64(1..2_000));
+    let mut special = Special::default();
+    match random.u32(0..8) {
+        0 => special.max_hold = Some(some_time),
+        1 => special.extras = Some(Arc::new(Extras { min_hold: Some(some_time), ..Extras::default() })),
+        _ => {}
+    }
+    let special = (special != Special::default()).then(|| Arc::new(special));
+    Terms { mode, ttl: Some(TTL), special }
 }

@@ -7,7 +7,7 @@ use crate::busy::Busy;
 use crate::clock::Boottime;
 use crate::loss::LossReason;
 use crate::name::LockName;
-use crate::spi::{Attempt, Claim, ClaimId, Expiry, Grant, InstanceId, Released, Renewed, TokenBlock};
+use crate::spi::{Attempt, Claim, ClaimId, Expiry, Grant, InstanceId, Mode, Released, Renewed, TokenBlock};
 
 /// What a store can do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,21 +22,28 @@ pub(super) enum Flaw {
     ReusedToken,
     /// It frees a lock without telling those who wait, and they are never asked to look.
     LostWakeUp,
+    /// It gives out one permit more than there are.
+    OnePermitTooMany,
+    /// It lets a reader in beside a writer.
+    ReaderBesideWriter,
 }
 
 impl Flaw {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::NoGrace,
         Self::ResurrectingRenewal,
         Self::ReleaseByAnyone,
         Self::ReusedToken,
         Self::LostWakeUp,
+        Self::OnePermitTooMany,
+        Self::ReaderBesideWriter,
     ];
 
     /// How the violation that it leads to begins.
     pub(super) fn violates(self) -> &'static str {
         match self {
             Self::NoGrace | Self::ResurrectingRenewal | Self::ReleaseByAnyone => "exclusion",
+            Self::OnePermitTooMany | Self::ReaderBesideWriter => "exclusion",
             Self::ReusedToken => "token order",
             Self::LostWakeUp => "liveness",
         }
@@ -48,6 +55,7 @@ impl Flaw {
 pub(super) enum Push {
     Granted(Grant, Option<Boottime>),
     Lost(LockName, ClaimId, LossReason),
+    Hint(LockName),
 }
 
 #[derive(Clone, Debug)]
@@ -67,8 +75,37 @@ pub(super) struct Store {
 #[derive(Clone, Debug, Default)]
 struct Row {
     counter: Option<(u64, u64)>,
-    held: Option<(Grant, InstanceId, Duration, Boottime)>,
+    held: Vec<Held>,
     waiting: VecDeque<(Claim, Boottime)>,
+    not_before: Option<(Boottime, ClaimId)>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    grant: Grant,
+    instance: InstanceId,
+    mode: Mode,
+    ttl: Duration,
+    ends: Boottime,
+}
+
+impl Row {
+    /// Whether a claim may hold beside those who do, as far as this store cares.
+    fn fits(&self, mode: Mode, flaw: Option<Flaw>) -> bool {
+        let others = self.held.iter().map(|held| held.mode);
+        match (flaw, mode) {
+            (Some(Flaw::OnePermitTooMany), Mode::Permits { count, limit }) => {
+                Mode::Permits { count, limit: limit + 1 }.fits_beside(others)
+            }
+            (Some(Flaw::ReaderBesideWriter), Mode::Shared) => true,
+            _ => mode.fits_beside(others),
+        }
+    }
+
+    /// Until when nobody gets it.
+    fn not_due(&self, now: Boottime) -> Option<Boottime> {
+        self.not_before.map(|(until, _)| until).filter(|until| *until > now)
+    }
 }
 
 impl Store {
@@ -98,29 +135,32 @@ impl Store {
         self.reap(&claim.name, now);
         let ttl = claim.ttl.unwrap_or(self.grace);
         let row = self.rows.entry(claim.name.clone()).or_default();
-        if let Some((grant, _, _, ends)) = &row.held
-            && grant.claim == claim.id
-        {
-            return Attempt::Granted(Grant::new(claim, grant.tokens, Expiry::In(ends.since(now))));
+        if let Some(held) = row.held.iter().find(|held| held.grant.claim == claim.id) {
+            return Attempt::Granted(Grant::new(claim, held.grant.tokens, Expiry::In(held.ends.since(now))));
         }
         if now < self.grace_until {
             return Attempt::Busy(Busy::Grace { remaining: self.grace_until.since(now) });
         }
         let place = row.waiting.iter().position(|(waiter, _)| waiter.id == claim.id);
-        let Some(ends) = row.held.as_ref().map(|(_, _, _, ends)| *ends) else {
-            if let Some(place) = place {
-                row.waiting.remove(place);
-            }
+        let not_due = row.not_due(now);
+        let is_first = place.unwrap_or(row.waiting.len()) == 0;
+        if is_first && not_due.is_none() && row.fits(claim.mode, self.flaw) {
             return Attempt::Granted(self.grant(claim, ttl, ttl, now));
-        };
+        }
         if !claim.may_wait || !self.queue {
-            return Attempt::held(None);
+            return match not_due {
+                Some(until) if row.held.is_empty() => {
+                    Attempt::Busy(Busy::NotDue { remaining: until.since(now) })
+                }
+                _ => Attempt::held(None),
+            };
         }
         let gone_at = now.after(ttl);
         match place {
             Some(place) => row.waiting[place].1 = gone_at,
             None => row.waiting.push_back((claim.clone(), gone_at)),
         }
+        let ends = row.held.iter().map(|held| held.ends).chain(not_due).min().unwrap_or(now);
         let check_in = (self.flaw != Some(Flaw::LostWakeUp))
             .then(|| ends.since(now).min(ttl / 3) + Duration::from_millis(1));
         Attempt::Queued { position: None, by: None, check_in }
@@ -129,47 +169,47 @@ impl Store {
     pub(super) fn cancel(&mut self, claim: &Claim, now: Boottime) {
         let Some(row) = self.rows.get_mut(&claim.name) else { return };
         row.waiting.retain(|(waiter, _)| waiter.id != claim.id);
-        if row.held.as_ref().is_some_and(|(grant, ..)| grant.claim == claim.id) {
-            self.hand_over(&claim.name, now);
-        }
+        row.held.retain(|held| held.grant.claim != claim.id);
+        row.not_before = row.not_before.filter(|(_, by)| *by != claim.id);
+        self.freed(&claim.name, now);
     }
 
     pub(super) fn release(&mut self, grant: &Grant, now: Boottime) -> Released {
         let anyone = self.flaw == Some(Flaw::ReleaseByAnyone);
-        match self.rows.get(&grant.name).and_then(|row| row.held.as_ref()) {
-            Some((held, _, _, ends)) if held.is_same_as(grant) || anyone => {
-                let live = *ends > now;
-                self.hand_over(&grant.name, now);
-                if live { Released::Done } else { Released::NotHeld }
-            }
-            _ => Released::NotHeld,
-        }
+        let Some(row) = self.rows.get_mut(&grant.name) else { return Released::NotHeld };
+        let Some(at) = row.held.iter().position(|held| held.grant.is_same_as(grant) || anyone) else {
+            return Released::NotHeld;
+        };
+        let held = row.held.remove(at);
+        self.freed(&grant.name, now);
+        if held.ends > now { Released::Done } else { Released::NotHeld }
     }
 
     pub(super) fn renew(&mut self, grant: &Grant, now: Boottime) -> Renewed {
         let (grace, flaw) = (now < self.grace_until, self.flaw);
-        let held = self.rows.get_mut(&grant.name).and_then(|row| row.held.as_mut());
+        let row = self.rows.get_mut(&grant.name);
+        let held = row.and_then(|row| row.held.iter_mut().find(|held| held.grant.is_same_as(grant)));
         match held {
-            Some((held, _, ttl, ends)) if held.is_same_as(grant) && *ends > now => {
-                *ends = now.after(*ttl);
-                Renewed::Extended(Expiry::In(*ttl))
+            Some(held) if held.ends > now => {
+                held.ends = now.after(held.ttl);
+                Renewed::Extended(Expiry::In(held.ttl))
             }
             _ if flaw == Some(Flaw::ResurrectingRenewal) => Renewed::Extended(Expiry::In(self.grace)),
-            Some((held, ..)) if held.is_same_as(grant) => Renewed::Lost(LossReason::Expired),
-            _ => Renewed::Lost(if grace { LossReason::StoreReset } else { LossReason::Taken }),
+            Some(_) => Renewed::Lost(LossReason::Expired),
+            None => Renewed::Lost(if grace { LossReason::StoreReset } else { LossReason::Taken }),
         }
     }
 
     pub(super) fn grants(&self, instance: InstanceId) -> Vec<Grant> {
-        let held = self.rows.values().filter_map(|row| row.held.as_ref());
-        held.filter(|(_, owner, ..)| *owner == instance).map(|(grant, ..)| grant.clone()).collect()
+        let held = self.rows.values().flat_map(|row| &row.held);
+        held.filter(|held| held.instance == instance).map(|held| held.grant.clone()).collect()
     }
 
     /// Claims that hold or wait and have not expired.
     pub(super) fn live_claims(&self, now: Boottime) -> usize {
         let rows = self.rows.values();
         rows.map(|row| {
-            usize::from(row.held.as_ref().is_some_and(|(_, _, _, ends)| *ends > now))
+            row.held.iter().filter(|held| held.ends > now).count()
                 + row.waiting.iter().filter(|(_, gone_at)| *gone_at > now).count()
         })
         .sum()
@@ -177,26 +217,38 @@ impl Store {
 
     fn reap(&mut self, name: &LockName, now: Boottime) {
         let Some(row) = self.rows.get_mut(name) else { return };
-        row.waiting.retain(|(_, gone_at)| *gone_at > now);
-        let Some((grant, instance, _, ends)) = row.held.clone() else { return };
-        if ends <= now {
-            self.pushes.push((instance, Push::Lost(name.clone(), grant.claim, LossReason::Expired)));
-            self.hand_over(name, now);
+        for held in row.held.iter().filter(|held| held.ends <= now) {
+            let lost = Push::Lost(name.clone(), held.grant.claim, LossReason::Expired);
+            self.pushes.push((held.instance, lost));
+        }
+        row.held.retain(|held| held.ends > now);
+        self.hand_over(name, now);
+    }
+
+    /// Somebody holds the lock no more: whoever is next gets it, or is to ask when it is due.
+    fn freed(&mut self, name: &LockName, now: Boottime) {
+        self.hand_over(name, now);
+        let Some(row) = self.rows.get(name).filter(|row| row.not_due(now).is_some()) else { return };
+        for (waiter, _) in &row.waiting {
+            self.pushes.push((waiter.instance, Push::Hint(name.clone())));
         }
     }
 
     fn hand_over(&mut self, name: &LockName, now: Boottime) {
-        let Some(row) = self.rows.get_mut(name) else { return };
-        row.held = None;
-        row.waiting.retain(|(_, gone_at)| *gone_at > now);
-        if now < self.grace_until {
-            return;
-        }
-        let Some((next, _)) = row.waiting.pop_front() else { return };
-        let ttl = next.ttl.unwrap_or(self.grace);
-        let grant = self.grant(&next, ttl, if self.tells_time { ttl / 2 } else { ttl }, now);
-        if self.flaw != Some(Flaw::LostWakeUp) {
-            self.pushes.push((next.instance, Push::Granted(grant, self.tells_time.then_some(now))));
+        while now >= self.grace_until
+            && let Some(row) = self.rows.get_mut(name)
+        {
+            row.waiting.retain(|(_, gone_at)| *gone_at > now);
+            let Some((next, _)) = row.waiting.front() else { return };
+            if row.not_due(now).is_some() || !row.fits(next.mode, self.flaw) {
+                return;
+            }
+            let next = next.clone();
+            let ttl = next.ttl.unwrap_or(self.grace);
+            let grant = self.grant(&next, ttl, if self.tells_time { ttl / 2 } else { ttl }, now);
+            if self.flaw != Some(Flaw::LostWakeUp) {
+                self.pushes.push((next.instance, Push::Granted(grant, self.tells_time.then_some(now))));
+            }
         }
     }
 
@@ -213,7 +265,12 @@ impl Store {
         let tokens = tokens.expect("the simulation ends before the year 2255");
         let grant = Grant::new(claim, tokens, Expiry::In(life));
         row.counter = Some((tokens.last().get(), epoch));
-        row.held = Some((grant.clone(), claim.instance, ttl, now.after(life)));
+        row.waiting.retain(|(waiter, _)| waiter.id != claim.id);
+        if let Some(least) = claim.min_hold() {
+            row.not_before = Some((now.after(least), claim.id));
+        }
+        let (instance, mode, ends) = (claim.instance, claim.mode, now.after(life));
+        row.held.push(Held { grant: grant.clone(), instance, mode, ttl, ends });
         grant
     }
 }

@@ -10,7 +10,7 @@ use crate::checker::Strictness;
 use crate::harness::Fault;
 use crate::space::{Space, becomes_free, check_history_file};
 use crate::verdict::{Verdict, pause_for};
-use crate::worker::{Hammer, HistoryFile, Order};
+use crate::worker::{Hammer, HistoryFile, Mix, Order};
 
 pub(in crate::cases) const CASES: &[Case] = &[
     Case::new(
@@ -57,6 +57,7 @@ async fn crowd(space: Space, fault: Fault) -> Verdict {
     let history = HistoryFile::new();
     let hammer = Order::Hammer(Hammer {
         name: name.clone(),
+        mix: Mix::Exclusive,
         ttl: space.short_ttl(),
         rounds: u32::MAX,
         until: u64::MAX,

@@ -15,7 +15,7 @@ use crate::history::{Client, Op, Phase, Recorder};
 use crate::proxy::Proxy;
 use crate::space::{PROMPT, Space, becomes_free, check_history, check_history_file, is_busy};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
-use crate::worker::{Hammer, HistoryFile, Order, Reply, Worker};
+use crate::worker::{Hammer, HistoryFile, Mix, Order, Reply, Worker};
 
 pub(in crate::cases) const CASES: &[Case] = &[
     Case::new(
@@ -293,6 +293,7 @@ async fn turns_while_cut(space: &Space, mut workers: Vec<Worker>, cut: Cut) -> V
     for worker in &mut workers {
         worker.order(&Order::Hammer(Hammer {
             name: name.clone(),
+            mix: Mix::Exclusive,
             ttl: None,
             rounds: u32::MAX,
             until: Boottime::now().after(TIME).as_nanos(),
