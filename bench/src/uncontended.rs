@@ -37,7 +37,48 @@ pub(crate) fn measure(effort: Effort, table: &mut Table) -> Result<()> {
     )?;
     let what = "memory, free lock, acquire + release, over tokio's Mutex";
     table.row(what, Goal::None, Unit::Times, Spread::of_ratios(&ours, &tokios));
+
+    let locks = Locks::new(MemoryBackend::new());
+    let [decorated, by_hand] = interleaved(
+        effort,
+        [&mut || time_decorated(&runtime, &locks, effort.calls), &mut || {
+            time_run(&runtime, &locks, effort.calls)
+        }],
+    )?;
+    let what = "memory, free lock, a decorated call, over the same by hand";
+    table.row(what, Goal::AtMost(1.05), Unit::Times, Spread::of_ratios(&decorated, &by_hand));
     Ok(())
+}
+
+#[locks_macros::customlock("free", locks = locks, crate = locks_api)]
+async fn decorated(locks: &Locks, number: u32) -> u32 {
+    black_box(number)
+}
+
+async fn by_hand(locks: &Locks, number: u32) -> locks_api::Result<u32> {
+    locks.lock("free").run(async move { black_box(number) }).await
+}
+
+/// Seconds per call of a decorated function.
+fn time_decorated(runtime: &Runtime, locks: &Locks, calls: u32) -> Result<f64> {
+    runtime.block_on(async {
+        let start = Instant::now();
+        for number in 0..calls {
+            black_box(decorated(locks, number).await?);
+        }
+        Ok(start.elapsed().as_secs_f64() / f64::from(calls))
+    })
+}
+
+/// Seconds per call of the same function, written by hand.
+fn time_run(runtime: &Runtime, locks: &Locks, calls: u32) -> Result<f64> {
+    runtime.block_on(async {
+        let start = Instant::now();
+        for number in 0..calls {
+            black_box(by_hand(locks, number).await?);
+        }
+        Ok(start.elapsed().as_secs_f64() / f64::from(calls))
+    })
 }
 
 /// Seconds per acquire and release.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use locks_api::spi::{Backend, CrashRelease, Fairness, Guarantees, LossDetection, Restart, Scope};
+use locks_api::spi::{Backend, CrashRelease, Fairness, Guarantees, LossDetection, Offer, Restart, Scope};
 use locks_backend_file::FileBackend;
 use locks_backend_memory::MemoryBackend;
 use locks_backend_redis::{RedisBackend, RedisOptions};
@@ -27,6 +27,7 @@ fn the_readme_promises_what_the_backends_promise() {
     let path = root().join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let promised = with_part(&readme, "guarantees", &table(&all)).unwrap();
+    let promised = with_part(&promised, "offers", &offers(&all)).unwrap();
     if std::env::var_os(UPDATE).is_some() {
         fs::write(path, promised).unwrap();
     } else {
@@ -46,11 +47,23 @@ fn table(all: &[&Guarantees]) -> String {
             scope(guarantees.scope).to_owned(),
             crash_release(guarantees.crash_release).to_owned(),
             fairness(guarantees).to_owned(),
-            loss(guarantees.loss).to_owned(),
+            loss(guarantees).to_owned(),
             guarantees.ttl.map_or_else(|| "none".to_owned(), |limits| expiry(limits.default)),
             restart(guarantees.restart).to_owned(),
         ];
         table.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    table
+}
+
+/// One row for each offer, one column for each backend.
+fn offers(all: &[&Guarantees]) -> String {
+    let row = |first: &str, cells: Vec<&str>| format!("| {first} | {} |\n", cells.join(" | "));
+    let mut table = row("", all.iter().map(|guarantees| guarantees.backend).collect());
+    table.push_str(&row("---", all.iter().map(|_| ":---:").collect()));
+    for offer in Offer::ALL {
+        let cell = |guarantees: &&Guarantees| if guarantees.offers.has(offer) { "yes" } else { "–" };
+        table.push_str(&row(&offer.to_string(), all.iter().map(cell).collect()));
     }
     table
 }
@@ -82,10 +95,11 @@ fn fairness(guarantees: &Guarantees) -> &'static str {
     }
 }
 
-fn loss(loss: LossDetection) -> &'static str {
-    match loss {
+fn loss(guarantees: &Guarantees) -> &'static str {
+    match guarantees.loss {
         LossDetection::None => "can't happen while its process lives",
         LossDetection::AtDeadline => "is told at its deadline",
+        LossDetection::Pushed if guarantees.ttl.is_none() => "can only be broken, and is told at once",
         LossDetection::Pushed => "is told by the store, at its deadline at the latest",
         other => panic!("no words for {other:?}"),
     }

@@ -69,6 +69,11 @@ pub async fn connect(url: &str) -> Result<Locks> {
 /// # }
 /// ```
 pub async fn builder(url: &str) -> Result<LocksBuilder> {
+    open(url)
+}
+
+/// [`builder`] for those who can't await. Nothing is contacted here.
+pub(crate) fn open(url: &str) -> Result<LocksBuilder> {
     match scheme::of(url)?.as_str() {
         #[cfg(feature = "file")]
         "file" => Ok(Locks::builder(locks_backend_file::FileBackend::from_url(url)?)),

@@ -3,11 +3,20 @@
 #![cfg_attr(not(feature = "file"), doc = "Named locks over the store you already run.")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod blocking;
 mod connect;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod decorated;
+#[cfg(feature = "macros")]
+mod decorators;
 mod scheme;
 mod set_up;
 
 pub use connect::{builder, connect};
+#[cfg(feature = "macros")]
+#[doc(inline)]
+pub use decorators::*;
 #[doc(inline)]
 pub use locks_api::*;
 pub use set_up::{SetUp, set_up};

@@ -174,3 +174,11 @@ async fn memory_needs_no_set_up() {
     assert_eq!(locks::set_up("memory:").await.unwrap(), locks::SetUp::NotNeeded);
     assert!(refused(locks::set_up("memory:name").await).contains("no name"));
 }
+
+#[test]
+fn the_blocking_ways_in_say_the_same() {
+    let scheme = refused(locks::blocking::connect("foo:"));
+    assert!(scheme.contains(ALL), "{scheme}");
+    assert_eq!(refused(locks::blocking::builder("foo:")), scheme);
+    assert_eq!(refused(locks::blocking::set_up("foo:")), scheme);
+}

@@ -10,6 +10,7 @@ use crate::workspace::FACADE;
 
 const API: &str = "locks-api";
 const KIT: &str = "locks-conformance";
+const MACROS: &str = "locks-macros";
 const CLI: &str = "locks-cli";
 const SERVERS: &str = "locks-test-servers";
 
@@ -20,10 +21,10 @@ fn allowed(package: &Package) -> Option<fn(&str) -> bool> {
         return Some(is_api);
     }
     match package.name.as_str() {
-        API | SERVERS => Some(|_| false),
+        API | MACROS | SERVERS => Some(|_| false),
         "xtask" => Some(|name| name == SERVERS),
         KIT => Some(is_api),
-        FACADE => Some(|name| name == API || name.starts_with("locks-backend-")),
+        FACADE => Some(|name| [API, MACROS].contains(&name) || name.starts_with("locks-backend-")),
         CLI => Some(|name| name == FACADE),
         _ => None,
     }
