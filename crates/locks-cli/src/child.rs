@@ -1,112 +1,157 @@
-//! The command: started as it was given, told of signals, waited for.
+//! The command as a process: started as it was given, in a process group of its own, signalled, waited for.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::pin::pin;
-use std::process::{Child, Command, ExitStatus};
-use std::task::Poll;
 
-use locks::{LockGuard, LossReason};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpgid, getpgrp};
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::unistd::{Pid, getpgrp, setpgid};
+use rustix::process::{WaitOptions, WaitStatus};
 
 use crate::exit;
-use crate::reactor::Reactor;
-use crate::signals::Arrival;
+use crate::guardian::Introduction;
+use crate::image::Image;
+use crate::signals;
+use crate::system;
+use crate::terminal::Terminal;
 
-/// The command while it runs.
+/// What is to be run, and with what.
 #[derive(Debug)]
-pub(crate) struct Running<'a> {
-    child: Child,
-    reactor: &'a Reactor,
+pub(crate) struct Start<'a> {
+    pub(crate) program: &'a OsStr,
+    pub(crate) arguments: &'a [OsString],
+    /// On top of our own environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// What it inherits and we let go.
+    pub(crate) descriptor: Option<OwnedFd>,
+    pub(crate) mask: SigSet,
+    pub(crate) terminal: &'a Terminal,
+    pub(crate) introduction: Option<Introduction>,
 }
 
-/// How it ended.
+/// The command while it runs, the leader of its process group.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    /// Why the lock was lost meanwhile, if it was.
-    pub(crate) loss: Option<LossReason>,
+pub(crate) struct Running {
+    pid: Pid,
 }
 
-impl<'a> Running<'a> {
-    /// Starts `program` with our own environment and `environment` on top, in our process group, with our standard streams.
-    /// It inherits `descriptor`, which we let go.
+/// How the command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Runs,
+    /// It was stopped by the signal with this number.
+    Stopped(i32),
+    Ended(Ended),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Exited(u8),
+    /// The signal's number.
+    Killed(i32),
+}
+
+impl Ended {
+    /// The exit code that tells of it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Killed(signal) => exit::signal(signal),
+        }
+    }
+}
+
+impl Running {
+    /// Starts the command.
     ///
     /// # Errors
     ///
     /// If it can't be started. It did not run then.
-    pub(crate) fn start(
-        program: &OsStr,
-        arguments: &[OsString],
-        environment: [(&str, String); 3],
-        descriptor: Option<OwnedFd>,
-        reactor: &'a Reactor,
-    ) -> io::Result<Self> {
-        let mut command = Command::new(program);
-        command.args(arguments).envs(environment);
-        reactor.signals().restore_in(&mut command);
-        let running = Self { child: command.spawn()?, reactor };
+    pub(crate) fn start(start: Start<'_>) -> io::Result<Self> {
+        let Start { program, arguments, environment, descriptor, mask, terminal, introduction } = start;
+        let image = Image::new(program, arguments, &environment)?;
+        let us = Pid::this();
+        let foreground = terminal.for_the_command();
+        let prepare = || -> io::Result<()> {
+            setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+            // Whoever kills us takes the command along. It tells of the death of the thread that forked, which is our main thread.
+            #[cfg(target_os = "linux")]
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if nix::unistd::getppid() != us {
+                return Err(io::Error::from_raw_os_error(libc::EINTR));
+            }
+            if let Some(introduction) = &introduction {
+                introduction.given()?;
+            }
+            if let Some(terminal) = foreground {
+                // Who is not in the foreground yet is stopped for this, unless that is blocked.
+                nix::unistd::tcsetpgrp(terminal, Pid::this()).ok();
+            }
+            system::without_handlers(signals::WITH_HANDLERS)?;
+            Ok(mask.thread_set_mask()?)
+        };
+        let pid = system::spawn(|| match prepare() {
+            Ok(()) => image.exec(),
+            Err(error) => error,
+        })?;
         drop(descriptor);
-        // A key of the terminal that was pressed just before may have come too early for the child. Better twice than never.
-        for arrival in reactor.signals().arrivals() {
-            running.send(arrival.signal);
-        }
-        Ok(running)
+        Ok(Self { pid })
     }
 
-    /// Waits until the command is gone and passes signals on meanwhile. Ends it with TERM if the lock is lost.
+    /// The process, which is also the number of its group.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// How it stands now. What has ended is gone after that.
     ///
     /// # Errors
     ///
-    /// If the operating system doesn't let us wait.
-    pub(crate) fn wait(mut self, guard: &LockGuard) -> io::Result<Ended> {
-        let mut loss = None;
-        let mut lost = pin!(guard.lost());
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(Ended { status, loss });
-            }
-            for arrival in self.reactor.signals().arrivals() {
-                self.pass_on(arrival);
-            }
-            if loss.is_none()
-                && let Poll::Ready(reason) = self.reactor.poll(lost.as_mut())
-            {
-                loss = Some(reason);
-                self.send(Signal::SIGTERM);
-            }
-            self.reactor.sleep();
+    /// If the operating system doesn't tell.
+    pub(crate) fn state(&self) -> io::Result<State> {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        let answer = rustix::process::waitpid(Some(number(self.pid)?), options)?;
+        Ok(answer.map_or(State::Runs, |(_, status)| state(status)))
+    }
+
+    /// Sends it to the command alone. It was not waited for yet, so the number is its own.
+    pub(crate) fn send(&self, signal: Signal) {
+        // If it became another user's it can't be reached, nor could it by whoever sent us the signal.
+        kill(self.pid, signal).ok();
+    }
+
+    /// Sends it to the command's whole process group.
+    pub(crate) fn send_to_group(&self, signal: Signal) {
+        killpg(self.pid, signal).ok();
+    }
+
+    /// Whether the command, which has ended, left others in its group. Those that became children of ours are waited for.
+    pub(crate) fn left_others(&self) -> bool {
+        // Whom nobody waits for would count for ever: we may be the first process of a container.
+        if let Ok(group) = number(self.pid) {
+            while matches!(rustix::process::waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
         }
-    }
-
-    /// What the terminal sent went to our whole process group: the command has it already, unless it moved to another.
-    fn pass_on(&self, arrival: Arrival) {
-        let in_our_group = getpgid(Some(self.pid())) == Ok(getpgrp());
-        if !(arrival.from_terminal && in_our_group) {
-            self.send(arrival.signal);
-        }
-    }
-
-    fn send(&self, signal: Signal) {
-        // It was not waited for yet, so the pid is still its own. If it became another user's it can't be reached, nor could
-        // it by whoever sent us the signal.
-        kill(self.pid(), signal).ok();
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        // The number can't be anybody else's while the group has members, and is not given away within moments after.
+        killpg(self.pid, None).is_ok()
     }
 }
 
-/// The exit code that tells of `status`.
-pub(crate) fn exit_code(status: ExitStatus) -> u8 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => u8::try_from(code).unwrap_or(exit::BUG),
-        (None, Some(signal)) => exit::signal(signal),
-        // Neither can't be: only stopped processes have neither, and they are not waited for.
-        (None, None) => exit::BUG,
+fn number(pid: Pid) -> io::Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+fn state(status: WaitStatus) -> State {
+    if let Some(code) = status.exit_status() {
+        return State::Ended(Ended::Exited(code.to_le_bytes()[0]));
     }
+    if let Some(signal) = status.terminating_signal() {
+        return State::Ended(Ended::Killed(signal));
+    }
+    status.stopping_signal().map_or(State::Runs, State::Stopped)
+}
+
+/// Our own process group.
+pub(crate) fn our_group() -> Pid {
+    getpgrp()
 }

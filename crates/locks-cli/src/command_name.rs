@@ -22,12 +22,17 @@ pub(crate) fn of(command: &[OsString]) -> String {
     }
     let mut name = command.first().map(|program| readable(program)).unwrap_or_default();
     name.push('-');
-    for byte in hash.finalize() {
+    push_hex(&mut name, &hash.finalize());
+    name
+}
+
+/// Adds two hexadecimal digits for each byte.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {
-            name.extend(char::from_digit(u32::from(nibble), 16));
+            text.extend(char::from_digit(u32::from(nibble), 16));
         }
     }
-    name
 }
 
 /// The program's name without its directory, for people to read.

@@ -12,8 +12,11 @@ pub const BUG: u8 = 70;
 /// The lock is taken, or was not had in time (`EX_TEMPFAIL`). Nothing ran. `--conflict-exit-code` changes it.
 pub const BUSY: u8 = 75;
 
-/// The lock was lost while the command ran. The command was sent TERM and is gone.
+/// The lock was lost while the command ran, or could not be kept. The command and its process group are gone.
 pub const LOST: u8 = 79;
+
+/// The command ran for longer than `--max-run`. It and its process group were ended.
+pub const RAN_TOO_LONG: u8 = 124;
 
 /// The command was found and could not be run.
 pub const NOT_EXECUTABLE: u8 = 126;

@@ -1,76 +1,47 @@
-//! The command line of `lock-abort` and `lock-block`.
+//! What the commands that run another one are asked for, checked.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::Arg::{Long, Short, Value};
 use locks::LockName;
 
+use crate::config::Source;
+use crate::duration::{duration, positive, text};
+use crate::flags::{self, Given};
+use crate::kind::{Kind, Wish};
+use crate::patience::Patience;
 use crate::store::Store;
+use crate::supervise::OnLost;
 use crate::words::Loudness;
-use crate::{Tool, command_name, exit};
+use crate::{Tool, command_name, exit, system};
 
-/// What the command line asks for, checked.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) store: Store,
-    pub(crate) name: LockName,
+    pub(crate) wish: Wish,
     pub(crate) patience: Patience,
-    pub(crate) ttl: Option<Duration>,
     pub(crate) conflict_exit_code: u8,
+    pub(crate) on_lost: OnLost,
+    pub(crate) max_run: Option<Duration>,
+    pub(crate) kill_after: Option<Duration>,
+    pub(crate) one_per_host: bool,
+    pub(crate) no_inherit: bool,
     pub(crate) loudness: Loudness,
+    /// Where events go.
+    pub(crate) events: Option<File>,
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
-}
-
-/// How long to wait for the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    TryOnce,
-    AtMost(Duration),
-    Forever,
-}
-
-impl Patience {
-    /// What is left of it after `spent`.
-    pub(crate) fn less(self, spent: Duration) -> Self {
-        match self {
-            Self::AtMost(limit) if limit <= spent => Self::TryOnce,
-            Self::AtMost(limit) => Self::AtMost(limit - spent),
-            Self::TryOnce | Self::Forever => self,
-        }
-    }
-
-    /// How long that is, and `most` if it is longer.
-    pub(crate) fn at_most(self, most: Duration) -> Duration {
-        match self {
-            Self::TryOnce => Duration::ZERO,
-            Self::AtMost(limit) => limit.min(most),
-            Self::Forever => most,
-        }
-    }
 }
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Run(Options),
-    /// Help or version.
+    Run(Box<Options>),
+    /// Help, version or a name.
     Print(String),
-}
-
-/// The options as they were given: the values are checked later, so that every complaint names its flag.
-#[derive(Debug, Default)]
-struct Given {
-    url: Option<OsString>,
-    name: Option<OsString>,
-    timeout: Option<OsString>,
-    conflict_exit_code: Option<OsString>,
-    ttl: Option<OsString>,
-    quiet: bool,
-    verbose: bool,
-    /// The program and its arguments.
-    command: Vec<OsString>,
 }
 
 /// Understands `arguments`, the first of which is the program's own name.
@@ -79,133 +50,125 @@ struct Given {
 ///
 /// What is wrong, in one line.
 pub(crate) fn parse(tool: Tool, arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
-    let mut given = Given::default();
-    let mut parser = lexopt::Parser::from_iter(arguments);
-    let see_help = |error: lexopt::Error| format!("{error}; see {} --help", tool.name());
-    while let Some(argument) = parser.next().map_err(see_help)? {
-        let value = match argument {
-            Long("help") | Short('h') => return Ok(Request::Print(help(tool))),
-            Long("version") | Short('V') => {
-                return Ok(Request::Print(format!("{} {}\n", tool.name(), env!("CARGO_PKG_VERSION"))));
-            }
-            Long("quiet") | Short('q') => {
-                given.quiet = true;
-                continue;
-            }
-            Long("verbose") | Short('v') => {
-                given.verbose = true;
-                continue;
-            }
-            Long("timeout") | Short('w') if tool == Tool::Abort => {
-                return Err(
-                    "--timeout: lock-abort never waits; use lock-block to wait for the lock".to_owned()
-                );
-            }
-            Long("url") => &mut given.url,
-            Long("name") => &mut given.name,
-            Long("timeout") | Short('w') => &mut given.timeout,
-            Long("conflict-exit-code") | Short('E') => &mut given.conflict_exit_code,
-            Long("ttl") => &mut given.ttl,
-            Value(program) => {
-                // What comes after the program is its own.
-                given.command.push(program);
-                given.command.extend(parser.raw_args().map_err(see_help)?);
-                break;
-            }
-            unknown @ (Long(_) | Short(_)) => return Err(see_help(unknown.unexpected())),
-        };
-        *value = Some(parser.value().map_err(see_help)?);
+    parse_rest(tool, &mut lexopt::Parser::from_iter(arguments))
+}
+
+/// Understands what comes next.
+///
+/// # Errors
+///
+/// What is wrong, in one line.
+pub(crate) fn parse_rest(tool: Tool, parser: &mut lexopt::Parser) -> Result<Request, String> {
+    let given = flags::parse(tool, parser)?;
+    if given.has("help") {
+        return Ok(Request::Print(flags::help(tool)));
     }
-    check(tool, given).map(Request::Run)
+    if given.has("version") {
+        return Ok(Request::Print(format!("{} {}\n", tool.name(), env!("CARGO_PKG_VERSION"))));
+    }
+    check(tool, given)
 }
 
-fn help(tool: Tool) -> String {
-    let name = tool.name();
-    let (about, example, timeout) = match tool {
-        Tool::Abort => ("Runs a command under a named lock, or not at all if the lock is taken.", "", ""),
-        Tool::Block => (
-            "Waits for a named lock and runs a command under it.",
-            "--timeout 5m ",
-            "  -w, --timeout DURATION      Wait this long at most; 0 tries once [default: no limit]\n",
-        ),
+fn check(tool: Tool, mut given: Given) -> Result<Request, String> {
+    let command = command(tool, &mut given)?;
+    let name = match given.take("name") {
+        Some(name) => text("--name", name)?,
+        None => command_name::of(&command),
     };
-    format!(
-        "\
-{about}
-
-Usage: {name} [OPTIONS] [--] CMD [ARG]...
-       {name} --name nightly {example}-- /opt/report.sh --full
-
-The command is run as it is, without a shell; what comes after its name belongs to it.
-
-Options:
-      --url URL               The store that keeps the lock [default: $LOCKS_URL, else file:]
-      --name NAME             The lock's name [default: made from the exact command]
-{timeout}      --ttl DURATION          On stores with an expiry: how long others are kept out if we
-                              vanish [default: the store's]
-  -E, --conflict-exit-code N  The exit code when the lock is not had, 0 to 255 [default: 75]
-  -q, --quiet                 Say nothing but errors: not that the lock is taken
-  -v, --verbose               Say each step
-  -h, --help                  Print this
-  -V, --version               Print the version
-
-Durations are seconds or have units: 0, 1.5, 90s, 2m, 1h30m.
-
-Exit codes: the command's own; 128 + n if signal n ended it or the wait; 75 the lock is taken or
-was not had in time; 64 usage; 69 the store can't be used; 70 a bug; 79 the lock was lost; 126 the
-command can't be run; 127 there is no such command.
-"
-    )
-}
-
-fn check(tool: Tool, given: Given) -> Result<Options, String> {
-    let Some((program, arguments)) = given.command.split_first() else {
-        return Err(format!(
-            "no command given; usage: {0} [OPTIONS] [--] CMD [ARG]..., see {0} --help",
-            tool.name()
-        ));
-    };
-    let patience = match (tool, given.timeout) {
+    let name = LockName::new(name).map_err(|error| format!("--name: {error}"))?;
+    let patience = match (tool, given.take("timeout")) {
         (Tool::Abort, _) => Patience::TryOnce,
-        (Tool::Block, None) => Patience::Forever,
-        (Tool::Block, Some(value)) => match duration("--timeout", value)? {
+        (_, None) => Patience::Forever,
+        (_, Some(value)) => match duration("--timeout", value)? {
             Duration::ZERO => Patience::TryOnce,
             limit => Patience::AtMost(limit),
         },
     };
-    let loudness = match (given.quiet, given.verbose) {
+    let loudness = match (given.has("quiet"), given.has("verbose")) {
         (true, true) => return Err("--quiet and --verbose can't be given together".to_owned()),
         (true, false) => Loudness::Quiet,
         (false, true) => Loudness::Verbose,
         (false, false) => Loudness::Normal,
     };
-    let ttl = given.ttl.map(|value| duration("--ttl", value)).transpose()?;
-    if ttl == Some(Duration::ZERO) {
-        return Err("--ttl: a lock can't last for no time; give more than 0".to_owned());
+    let mut time = |flag: &str| given.take(&flag[2..]).map(|value| positive(flag, value)).transpose();
+    let ttl = time("--ttl")?;
+    let max_run = time("--max-run")?;
+    let min_hold = time("--min-hold")?;
+    let once_per = time("--once-per")?;
+    let kill_after = given.take("kill-after").map(|value| duration("--kill-after", value)).transpose()?;
+    let kind = kind(&mut given)?;
+    if kind != Kind::Exclusive && once_per.is_some() {
+        return Err("--once-per goes with neither --shared nor --permits: one run at a time can be the last"
+            .to_owned());
     }
-    let name = match given.name {
-        Some(name) => text("--name", name)?,
-        None => command_name::of(&given.command),
+    let on_lost = given.take("on-lost").map_or(Ok(OnLost::default()), on_lost)?;
+    let conflict_exit_code = given.take("conflict-exit-code").map_or(Ok(exit::BUSY), conflict_exit_code)?;
+    let program = command.first().cloned().unwrap_or_default();
+    let label = match given.take("label") {
+        Some(label) => text("--label", label)?,
+        None => command_name::readable(&program),
     };
-    Ok(Options {
-        store: Store::of_command(given.url)?,
-        name: LockName::new(name).map_err(|error| format!("--name: {error}"))?,
+    let events = given.take("json-fd").map(events).transpose()?;
+    if given.has("print-name") {
+        return Ok(Request::Print(format!("{name}\n")));
+    }
+    let source = config_source(&mut given)?;
+    let wish = Wish { name, kind, ttl, min_hold, once_per, label };
+    Ok(Request::Run(Box::new(Options {
+        store: Store::of_command(given.take("url"), &source)?,
+        wish,
         patience,
-        ttl,
-        conflict_exit_code: given.conflict_exit_code.map_or(Ok(exit::BUSY), conflict_exit_code)?,
+        conflict_exit_code,
+        on_lost,
+        max_run,
+        kill_after,
+        one_per_host: given.has("one-per-host"),
+        no_inherit: given.has("no-inherit"),
         loudness,
-        program: program.clone(),
-        arguments: arguments.to_vec(),
-    })
+        events,
+        program,
+        arguments: command.get(1..).unwrap_or_default().to_vec(),
+    })))
 }
 
-/// The value as text.
-///
-/// # Errors
-///
-/// What is wrong, if it is no UTF-8.
-pub(crate) fn text(what: &str, value: OsString) -> Result<String, String> {
-    value.into_string().map_err(|value| format!("{what}: {value:?} is not UTF-8"))
+/// The program and its arguments.
+fn command(tool: Tool, given: &mut Given) -> Result<Vec<OsString>, String> {
+    let command = std::mem::take(&mut given.command);
+    match (given.take("command"), command.is_empty()) {
+        (Some(_), false) => {
+            Err("--command: it is the whole command, and another one follows; write one of them".to_owned())
+        }
+        (Some(line), true) => Ok(vec!["/bin/sh".into(), "-c".into(), line]),
+        (None, true) => Err(format!(
+            "no command given; usage: {0} [OPTIONS] [--] CMD [ARG]..., see {0} --help",
+            tool.name()
+        )),
+        (None, false) => Ok(command),
+    }
+}
+
+fn kind(given: &mut Given) -> Result<Kind, String> {
+    match (given.has("shared"), given.take("permits")) {
+        (true, Some(_)) => Err("--shared and --permits can't be given together".to_owned()),
+        (true, None) => Ok(Kind::Shared),
+        (false, None) => Ok(Kind::Exclusive),
+        (false, Some(value)) => {
+            let value = text("--permits", value)?;
+            match value.parse() {
+                Ok(limit) if limit > 0 => Ok(Kind::Permit(limit)),
+                _ => Err(format!("--permits: {value:?} is no number from 1 to {}", u32::MAX)),
+            }
+        }
+    }
+}
+
+fn on_lost(value: OsString) -> Result<OnLost, String> {
+    match text("--on-lost", value)?.as_str() {
+        "kill" => Ok(OnLost::Kill),
+        "warn" => Ok(OnLost::Warn),
+        "ignore" => Ok(OnLost::Ignore),
+        other => Err(format!("--on-lost: {other:?} is none of kill, warn and ignore")),
+    }
 }
 
 fn conflict_exit_code(value: OsString) -> Result<u8, String> {
@@ -213,18 +176,28 @@ fn conflict_exit_code(value: OsString) -> Result<u8, String> {
     value.parse().map_err(|_| format!("--conflict-exit-code: {value:?} is no number from 0 to 255"))
 }
 
-fn duration(flag: &str, value: OsString) -> Result<Duration, String> {
-    let value = text(flag, value)?;
-    seconds(&value).or_else(|| humantime::parse_duration(&value).ok()).ok_or_else(|| {
-        format!("{flag}: {value:?} is no duration; write seconds or units, such as 0, 1.5, 90s, 2m or 1h30m")
-    })
+fn events(value: OsString) -> Result<File, String> {
+    let value = text("--json-fd", value)?;
+    let number = value.parse().ok().filter(|number: &i32| *number >= 0);
+    let number = number.ok_or_else(|| format!("--json-fd: {value:?} is no number of a descriptor"))?;
+    let descriptor =
+        system::inherited(number).map_err(|error| format!("--json-fd: {number} is not open: {error}"))?;
+    let flags = nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_GETFL);
+    let access = flags.map_or(nix::libc::O_RDONLY, |flags| flags & nix::libc::O_ACCMODE);
+    if access == nix::libc::O_RDONLY {
+        return Err(format!("--json-fd: {number} is not open for writing"));
+    }
+    Ok(File::from(descriptor))
 }
 
-/// Plain seconds, with or without a fraction: no sign, no exponent.
-fn seconds(value: &str) -> Option<Duration> {
-    let plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds = value.parse().ok().filter(|_| plain)?;
-    Duration::try_from_secs_f64(seconds).ok()
+/// Which configuration counts.
+fn config_source(given: &mut Given) -> Result<Source, String> {
+    match (given.take("config"), given.has("no-config")) {
+        (Some(_), true) => Err("--config and --no-config can't be given together".to_owned()),
+        (Some(path), false) => Ok(Source::File(PathBuf::from(path))),
+        (None, true) => Ok(Source::None),
+        (None, false) => Ok(Source::Usual),
+    }
 }
 
 #[cfg(test)]
@@ -234,7 +207,7 @@ mod tests {
     fn options(line: &[&str]) -> Result<Options, String> {
         let arguments = std::iter::once("lock-block").chain(line.iter().copied()).map(OsString::from);
         parse(Tool::Block, arguments).map(|request| match request {
-            Request::Run(options) => options,
+            Request::Run(options) => *options,
             Request::Print(text) => panic!("{text}"),
         })
     }

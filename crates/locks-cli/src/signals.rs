@@ -1,46 +1,52 @@
-//! Signals: which ones came, and from whom.
-//!
-//! The only module that talks to the operating system without a safe wrapper: which signals our parent left ignored, who sent
-//! one, and the signal mask of a child can't be had otherwise.
-#![expect(
-    unsafe_code,
-    reason = "sigaction(2) and pre_exec have no safe form that tells the origin or keeps the mask"
-)]
+//! Signals: which ones came.
 
 use std::io::{self, Write};
-use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 
-/// What is passed on to the command. Stopping and continuing are not: the command shares our process group, so the terminal and
-/// the shell reach it as they reach us.
+use crate::system::{is_ignored, on_signal};
+
+/// What ends a wait for the lock, and is passed on to the command.
 const PASSED_ON: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-const BY_A_PROCESS: u8 = 1;
-const BY_THE_TERMINAL: u8 = 2;
+/// What is passed on to the command while it runs, and has its usual effect on us before. To be continued goes last, so that a stop and what ended
+/// it, seen together, leave the command running.
+const WHILE_IT_RUNS: [Signal; 3] = [Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT];
 
-/// The watch over [`PASSED_ON`] and over the end of children.
+/// Where among them.
+const CONTINUED: usize = 2;
+
+/// All that may have a handler, ours or the standard library's.
+pub(crate) const WITH_HANDLERS: [Signal; 13] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGCHLD,
+    Signal::SIGPIPE,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+];
+
+/// The watch over signals and over the end of children.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    /// One slot per signal of [`PASSED_ON`]: a set of origins.
-    arrived: Arc<[AtomicU8; PASSED_ON.len()]>,
+    bell: Arc<UnixStream>,
+    /// In the order of [`PASSED_ON`].
+    passed_on: Arc<[AtomicBool; PASSED_ON.len()]>,
+    /// In the order of [`WHILE_IT_RUNS`].
+    while_it_runs: Arc<[AtomicBool; WHILE_IT_RUNS.len()]>,
     /// The signals that our parent had blocked.
     inherited_mask: SigSet,
-}
-
-/// A signal that came, once or more often, since it was last asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arrival {
-    pub(crate) signal: Signal,
-    /// Only the terminal sent it (Ctrl-C, Ctrl-\, hang-up), and so to every process of the foreground group.
-    pub(crate) from_terminal: bool,
 }
 
 impl Signals {
@@ -50,87 +56,68 @@ impl Signals {
     ///
     /// If the operating system refuses.
     pub(crate) fn watch(bell: &Arc<UnixStream>) -> io::Result<Self> {
-        let arrived = Arc::new([const { AtomicU8::new(0) }; PASSED_ON.len()]);
-        for (index, signal) in PASSED_ON.into_iter().enumerate() {
-            if is_ignored(signal)? {
-                continue;
-            }
-            let arrived = Arc::clone(&arrived);
-            on_signal(signal, bell, move |info| {
-                let origin = if is_from_terminal(info) { BY_THE_TERMINAL } else { BY_A_PROCESS };
-                arrived[index].fetch_or(origin, Ordering::SeqCst);
-            })?;
-        }
+        let passed_on = watch(PASSED_ON, bell)?;
         // Even if our parent ignored or blocked it: without it nobody would learn of the command's end.
-        on_signal(Signal::SIGCHLD, bell, |_| {})?;
+        let rung = Arc::clone(bell);
+        on_signal(Signal::SIGCHLD, move || ring(&rung))?;
         let inherited_mask = SigSet::thread_get_mask()?;
         if inherited_mask.contains(Signal::SIGCHLD) {
             SigSet::from(Signal::SIGCHLD).thread_unblock()?;
         }
-        Ok(Self { arrived, inherited_mask })
+        let while_it_runs = Arc::new([const { AtomicBool::new(false) }; WHILE_IT_RUNS.len()]);
+        Ok(Self { bell: Arc::clone(bell), passed_on, while_it_runs, inherited_mask })
     }
 
-    /// The signals that came and were not asked for yet, in the order of [`PASSED_ON`]; each is asked for when its turn comes.
-    pub(crate) fn arrivals(&self) -> impl Iterator<Item = Arrival> {
-        self.arrived.iter().zip(PASSED_ON).filter_map(|(slot, signal)| match slot.swap(0, Ordering::SeqCst) {
-            0 => None,
-            origins => Some(Arrival { signal, from_terminal: origins == BY_THE_TERMINAL }),
-        })
+    /// From now on also watches what only concerns a command that runs.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses.
+    pub(crate) fn watch_job_control(&mut self) -> io::Result<()> {
+        self.while_it_runs = watch(WHILE_IT_RUNS, &self.bell)?;
+        Ok(())
     }
 
-    /// Makes `command` start with the signal mask that we were started with. Handlers end with exec by themselves.
-    pub(crate) fn restore_in(&self, command: &mut Command) {
-        let mask = self.inherited_mask;
-        if mask == SigSet::empty() {
-            return;
-        }
-        // SAFETY: the closure makes one system call and touches no memory but its own.
-        unsafe {
-            command.pre_exec(move || Ok(mask.thread_set_mask()?));
-        }
+    /// The signals that came and were not asked for yet, in a fixed order; each is asked for when its turn comes.
+    pub(crate) fn arrivals(&self) -> impl Iterator<Item = Signal> {
+        taken(&*self.passed_on, PASSED_ON).chain(taken(&*self.while_it_runs, WHILE_IT_RUNS))
+    }
+
+    /// Whether we were continued, as if it had been asked for.
+    pub(crate) fn take_continued(&self) -> bool {
+        self.while_it_runs[CONTINUED].swap(false, Ordering::SeqCst)
+    }
+
+    /// The signal mask that we were started with, which the command gets too. Handlers end with exec by themselves.
+    pub(crate) fn inherited_mask(&self) -> SigSet {
+        self.inherited_mask
     }
 }
 
-fn on_signal(
-    signal: Signal,
-    bell: &Arc<UnixStream>,
-    note: impl Fn(&libc::siginfo_t) + Send + Sync + 'static,
-) -> io::Result<()> {
-    let bell = Arc::clone(bell);
-    let action = move |info: &libc::siginfo_t| {
-        note(info);
-        ring(&bell);
-    };
-    // SAFETY: the action stores to an atomic and sends one byte, both of which a signal handler may do; it allocates nothing,
-    // takes no lock and can't panic. The registry keeps errno.
-    unsafe { signal_hook_registry::register_sigaction(signal as libc::c_int, action) }?;
-    Ok(())
+fn watch<const N: usize>(signals: [Signal; N], bell: &Arc<UnixStream>) -> io::Result<Arc<[AtomicBool; N]>> {
+    let arrived = Arc::new([const { AtomicBool::new(false) }; N]);
+    for (index, signal) in signals.into_iter().enumerate() {
+        if is_ignored(signal)? {
+            continue;
+        }
+        let (arrived, bell) = (Arc::clone(&arrived), Arc::clone(bell));
+        on_signal(signal, move || {
+            arrived[index].store(true, Ordering::SeqCst);
+            ring(&bell);
+        })?;
+    }
+    Ok(arrived)
+}
+
+fn taken<'a>(
+    slots: &'a [AtomicBool],
+    signals: impl IntoIterator<Item = Signal> + 'a,
+) -> impl Iterator<Item = Signal> + 'a {
+    let arrived = slots.iter().zip(signals).filter(|(slot, _)| slot.swap(false, Ordering::SeqCst));
+    arrived.map(|(_, signal)| signal)
 }
 
 /// Wakes whoever reads the other end of `bell`. A full bell rings already.
 pub(crate) fn ring(mut bell: &UnixStream) {
     bell.write_all(&[1]).ok();
 }
-
-fn is_ignored(signal: Signal) -> io::Result<bool> {
-    let mut present = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: without a new action the call only fills `present`, which is large enough.
-    let present = unsafe {
-        if libc::sigaction(signal as libc::c_int, std::ptr::null(), present.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        present.assume_init()
-    };
-    Ok(present.sa_sigaction == libc::SIG_IGN)
-}
-
-/// Keys of the terminal are signals of the kernel, everything else is sent by a process. Where the kernel doesn't tell,
-/// a Ctrl-C reaches the command twice.
-fn is_from_terminal(info: &libc::siginfo_t) -> bool {
-    cfg!(any(target_os = "linux", target_os = "android")) && info.si_code == SI_KERNEL
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const SI_KERNEL: libc::c_int = libc::SI_KERNEL;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const SI_KERNEL: libc::c_int = libc::c_int::MAX;

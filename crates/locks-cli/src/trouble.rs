@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use locks::{Busy, Error, ErrorKind, LockName, LossReason};
 use nix::libc;
@@ -19,10 +19,10 @@ pub(crate) struct Trouble {
     pub(crate) message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The lock is taken, or was not had in time.
-    Busy,
+    /// The lock is taken, not due yet, or was not had in time; why, if that is known.
+    Busy(Option<Busy>),
     /// A signal came first.
     Signal(Signal),
     /// All the rest, with its exit code.
@@ -30,6 +30,15 @@ pub(crate) enum Cause {
 }
 
 impl Trouble {
+    /// The exit code that tells of it, with the one for a lock that is not had.
+    pub(crate) fn code(&self, conflict_exit_code: u8) -> u8 {
+        match self.cause {
+            Cause::Busy(_) => conflict_exit_code,
+            Cause::Signal(signal) => exit::signal(signal as i32),
+            Cause::Failure(code) => code,
+        }
+    }
+
     pub(crate) fn signal(signal: Signal) -> Self {
         let message = format!("{signal} came before the command was started");
         Self { cause: Cause::Signal(signal), message }
@@ -61,17 +70,62 @@ impl Trouble {
         Self { cause: Cause::Failure(code), message: chain(error) }
     }
 
-    /// The lock was not had, after a wait of `limit` if there was one.
-    pub(crate) fn acquire(name: &LockName, limit: Option<Duration>, error: &Error) -> Self {
-        if error.kind() != ErrorKind::Timeout {
-            return Self::store(error);
+    /// The lock was not had.
+    pub(crate) fn acquire(name: &LockName, error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Timeout => Self::busy(obstacle(name, error.busy()), error.busy()),
+            _ => Self::store(error),
         }
-        let obstacle = obstacle(name, error.busy());
-        let message = match limit {
-            Some(limit) => format!("gave up after {}: {obstacle}", humantime::format_duration(limit)),
-            None => obstacle,
-        };
-        Self { cause: Cause::Busy, message }
+    }
+
+    /// The lock was not had within `limit`, because of this.
+    pub(crate) fn gave_up(name: &LockName, limit: Duration, busy: Option<&Busy>) -> Self {
+        let time = humantime::format_duration(limit);
+        match busy {
+            Some(_) => Self::busy(format!("gave up after {time}: {}", obstacle(name, busy)), busy),
+            None => Self::unavailable(format!("gave up after {time}: the store did not answer")),
+        }
+    }
+
+    /// Somebody else of this host runs under the lock, or waits for it.
+    pub(crate) fn not_alone(name: &LockName, error: &Error) -> Self {
+        match (error.kind(), error.busy().and_then(Busy::holder)) {
+            (ErrorKind::Timeout, Some(holder)) => {
+                Self::busy(format!("{name:?} is wanted on this host already, by {holder}"), error.busy())
+            }
+            (ErrorKind::Timeout, None) => {
+                Self::busy(format!("{name:?} is wanted on this host already"), error.busy())
+            }
+            _ => Self::store(error),
+        }
+    }
+
+    fn busy(message: String, busy: Option<&Busy>) -> Self {
+        Self { cause: Cause::Busy(busy.cloned()), message }
+    }
+
+    pub(crate) fn usage(message: String) -> Self {
+        Self { cause: Cause::Failure(exit::USAGE), message }
+    }
+
+    fn unavailable(message: String) -> Self {
+        Self { cause: Cause::Failure(exit::UNAVAILABLE), message }
+    }
+
+    /// The lock could not be kept until the command was to start.
+    pub(crate) fn too_early(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Lost => Self::unavailable(chain(error)),
+            _ => Self::store(error),
+        }
+    }
+
+    pub(crate) fn no_password(complaint: &str) -> Self {
+        Self::unavailable(format!("can't get the password of the store: {complaint}"))
+    }
+
+    pub(crate) fn no_guardian(error: &io::Error) -> Self {
+        Self::unavailable(format!("can't start the guardian of the command: {error}"))
     }
 
     pub(crate) fn start(program: &OsStr, error: &io::Error) -> Self {
@@ -86,6 +140,11 @@ impl Trouble {
         Self { cause: Cause::Failure(code), message: format!("can't run {program:?}: {error}{hint}") }
     }
 
+    pub(crate) fn ran_too_long(limit: Duration) -> Self {
+        let message = format!("the command ran for more than {}", humantime::format_duration(limit));
+        Self { cause: Cause::Failure(exit::RAN_TOO_LONG), message }
+    }
+
     pub(crate) fn lost(name: &str, reason: LossReason) -> Self {
         let message = format!("the lock {name:?} was lost while the command ran: {reason}");
         Self { cause: Cause::Failure(exit::LOST), message }
@@ -98,12 +157,15 @@ pub(crate) fn obstacle(name: &LockName, busy: Option<&Busy>) -> String {
         Some(busy) => format!("{name:?} is {busy}"),
         None => format!("{name:?} is taken"),
     };
-    let since = busy.and_then(Busy::holder).and_then(|holder| holder.since);
-    // What the store remembers may be garbage: only a time that can be one is written out.
-    if let Some(since) = since.filter(|since| *since >= UNIX_EPOCH && since.elapsed().is_ok()) {
+    if let Some(since) = plausible(busy.and_then(Busy::holder).and_then(|holder| holder.since)) {
         write!(text, " (since {})", humantime::format_rfc3339_seconds(since)).ok();
     }
     text
+}
+
+/// The time, if it can be one: what the store remembers may be garbage.
+pub(crate) fn plausible(time: Option<SystemTime>) -> Option<SystemTime> {
+    time.filter(|time| *time >= UNIX_EPOCH && time.elapsed().is_ok())
 }
 
 /// The error and what caused it, in one line.

@@ -1,15 +1,23 @@
 //! From the lock to the command's exit code.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use locks::{Error, ErrorKind, Lock, LockGuard, Locks};
+use locks::Locks;
 
-use crate::child::{self, Running};
-use crate::command_name;
-use crate::options::{Options, Patience};
+use crate::child::{Ended, Running, Start};
+use crate::events::Events;
+use crate::guardian::Guardian;
+use crate::host;
+use crate::json;
+use crate::kind::Held;
+use crate::options::Options;
 use crate::reactor::Reactor;
-use crate::trouble::{self, Trouble};
+use crate::supervise::{OnLost, Outcome, Reason, Supervisor, Terms};
+use crate::system;
+use crate::terminal::Terminal;
+use crate::trouble::{self, Cause, Trouble};
+use crate::waiting::Waiter;
 use crate::words::Words;
 
 /// Takes the lock, runs the command, gives the lock back and returns the command's exit code.
@@ -17,174 +25,203 @@ use crate::words::Words;
 /// # Errors
 ///
 /// Whatever kept the command from running under the lock to its end.
-pub(crate) fn run(options: &Options, words: &Words) -> Result<u8, Trouble> {
-    let reactor = Reactor::new().map_err(|error| Trouble::no_reactor(&error))?;
-    let (locks, guard) = acquire(options, &reactor, words)?;
-    words.step(|| format!("acquired {:?}, fencing token {}", guard.name(), guard.fencing_token()));
-    let outcome = run_command(&locks, &guard, options, &reactor);
-    // Only now: the command is gone, or was never started.
-    release(guard, outcome, &reactor, words)
-}
-
-/// How long a store may be out of reach for somebody who wants to hear at once.
-const IMPATIENT: Duration = Duration::from_secs(5);
-
-/// And for somebody who waits anyway.
-const PATIENT: Duration = Duration::from_secs(30);
-
-/// Waits as long as the options allow, or until a signal comes. Says what is in the way if somebody wants to hear it.
-fn acquire(options: &Options, reactor: &Reactor, words: &Words) -> Result<(Locks, LockGuard), Trouble> {
-    let begun = Instant::now();
-    let mut patience = options.patience;
-    if patience != Patience::TryOnce && words.narrates_waiting() {
-        let locks = open(options, patience.at_most(IMPATIENT), reactor)?;
-        let obstacle = match attempt(&locks, Patience::TryOnce, options, reactor)? {
-            Ok(guard) => return Ok((locks, guard)),
-            Err(error) => error,
-        };
-        patience = patience.less(begun.elapsed());
-        let line = match obstacle.kind() {
-            ErrorKind::Timeout => format!("waiting: {}", trouble::obstacle(&options.name, obstacle.busy())),
-            ErrorKind::Unavailable if patience != Patience::TryOnce => {
-                format!("still trying: {}", trouble::chain(&obstacle))
-            }
-            _ => return Err(given_up(options, &obstacle)),
-        };
-        words.remark(&line);
-    }
-    let limit = if patience == Patience::TryOnce { IMPATIENT } else { PATIENT };
-    let locks = open(options, limit, reactor)?;
-    match attempt(&locks, patience, options, reactor)? {
-        Ok(guard) => Ok((locks, guard)),
-        Err(error) => Err(given_up(options, &error)),
-    }
-}
-
-/// The store, which may be out of reach for so long before that is an error.
-fn open(options: &Options, store_timeout: Duration, reactor: &Reactor) -> Result<Locks, Trouble> {
-    let builder = reactor
-        .run_unless_signalled(locks::builder(&options.store.url))
-        .map_err(Trouble::signal)?
-        .map_err(|error| Trouble::connect(options.store.source, &error))?;
-    Ok(builder.store_timeout(store_timeout).build())
-}
-
-/// Asks for the lock once, however long that takes. A signal ends it.
-fn attempt(
-    locks: &Locks,
-    patience: Patience,
-    options: &Options,
-    reactor: &Reactor,
-) -> Result<locks::Result<LockGuard>, Trouble> {
-    let lock = lock(locks, options);
-    let asking = async {
-        match patience {
-            Patience::TryOnce => lock.acquire_timeout(Duration::ZERO).await,
-            Patience::AtMost(limit) => lock.acquire_timeout(limit).await,
-            Patience::Forever => lock.acquire().await,
+pub(crate) fn run(mut options: Options, words: &Words) -> Result<u8, Trouble> {
+    let events = Events::new(options.events.take());
+    let (name, conflict_exit_code) = (options.wish.name.clone(), options.conflict_exit_code);
+    let outcome = run_telling(options, words, &events);
+    match &outcome {
+        Ok(_) => {}
+        Err(Trouble { cause: Cause::Busy(busy), message }) => events.tell("busy", |event| {
+            let event = event.text("lock", name.as_str()).text("message", message);
+            event.with(busy.as_ref(), json::busy)
+        }),
+        Err(Trouble { message, .. }) => {
+            events.tell("failed", |event| event.text("lock", name.as_str()).text("message", message))
         }
-    };
-    reactor.run_unless_signalled(asking).map_err(Trouble::signal)
-}
-
-fn lock(locks: &Locks, options: &Options) -> Lock {
-    let lock = locks.lock(&options.name).label(command_name::readable(&options.program));
-    match options.ttl {
-        Some(ttl) => lock.ttl(ttl),
-        None => lock,
     }
+    let code = match &outcome {
+        Ok(code) => *code,
+        Err(trouble) => trouble.code(conflict_exit_code),
+    };
+    events.tell("exit", |event| event.number("code", code));
+    outcome
 }
 
-fn given_up(options: &Options, error: &Error) -> Trouble {
-    let limit = match options.patience {
-        Patience::AtMost(limit) => Some(limit),
-        Patience::TryOnce | Patience::Forever => None,
+fn run_telling(options: Options, words: &Words, events: &Events) -> Result<u8, Trouble> {
+    let options = &Options { store: options.store.with_login()?, ..options };
+    let mut reactor = Reactor::new().map_err(|error| Trouble::no_reactor(&error))?;
+    // Held until the end, so that nobody else of this host even waits.
+    let _alone = if options.one_per_host { Some(host::alone(options, &reactor)?) } else { None };
+    let waiter = Waiter { store: &options.store, wish: &options.wish, reactor: &reactor, words, events };
+    let (locks, held) = waiter.acquire(options.patience, |locks| terms(options, locks).map(drop))?;
+    words.step(|| format!("acquired {:?}, fencing token {}", held.name(), held.fencing_token()));
+    events.tell("acquired", |event| {
+        event.text("lock", held.name()).number("token", held.fencing_token().get())
+    });
+    let outcome = run_command(&locks, &held, options, &mut reactor, words, events);
+    // Only now: the command is gone, or was never started.
+    let interrupted = outcome.as_ref().is_ok_and(|outcome| outcome.interrupted);
+    let code = release(held, outcome, options, &reactor, words, events);
+    if interrupted {
+        drop(locks);
+        // As if we had been in the foreground beside it: a script that runs us ends, too.
+        system::interrupt_our_group();
+    }
+    code
+}
+
+/// What goes for the command on this store.
+///
+/// # Errors
+///
+/// If `--kill-after` is too long for the ttl.
+fn terms(options: &Options, locks: &Locks) -> Result<Terms, Trouble> {
+    let mut terms = Terms {
+        on_lost: options.on_lost,
+        max_run: options.max_run,
+        kill_after: options.kill_after.unwrap_or(KILL_AFTER),
+        lead: Duration::ZERO,
+        clears_up: false,
     };
-    Trouble::acquire(&options.name, limit, error)
+    let Some(limits) = locks.guarantees().ttl else { return Ok(terms) };
+    let ttl = options.wish.ttl.unwrap_or(limits.default);
+    let validity = ttl.saturating_sub((ttl / 10).max(LEAST_MARGIN).min(ttl / 2));
+    let most = validity / 3;
+    if let Some(given) = options.kill_after
+        && given > most
+    {
+        let (most, ttl) = (round(most), humantime::format_duration(ttl));
+        return Err(Trouble::usage(format!(
+            "--kill-after: with a ttl of {ttl} it can be {most} at most; give a longer --ttl"
+        )));
+    }
+    terms.kill_after = options.kill_after.unwrap_or(most);
+    terms.lead = (validity / 20).min(MOST_LEAD);
+    terms.clears_up = !options.no_inherit;
+    Ok(terms)
+}
+
+/// How long after TERM comes KILL where no lock expires.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+
+/// A lock counts as lost a tenth of its ttl before it is, and so long at least.
+const LEAST_MARGIN: Duration = Duration::from_millis(500);
+
+/// How long before a lock counts as lost its command is gone, at most: KILL needs a moment.
+const MOST_LEAD: Duration = Duration::from_millis(200);
+
+/// In whole milliseconds, for people.
+fn round(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn run_command(
     locks: &Locks,
-    guard: &LockGuard,
+    held: &Held,
     options: &Options,
-    reactor: &Reactor,
-) -> Result<u8, Trouble> {
-    let descriptor = descriptor_to_inherit(locks, guard).map_err(|error| Trouble::store(&error))?;
-    let environment = [
-        ("LOCK_NAME", guard.name().to_owned()),
-        ("LOCK_FENCING_TOKEN", guard.fencing_token().to_string()),
+    reactor: &mut Reactor,
+    words: &Words,
+    events: &Events,
+) -> Result<Outcome, Trouble> {
+    let terms = terms(options, locks)?;
+    let claim = held.export();
+    let descriptor = if options.no_inherit { None } else { descriptor_to_inherit(locks, claim)? };
+    let environment = vec![
+        ("LOCK_NAME", held.name().to_owned()),
+        ("LOCK_FENCING_TOKEN", held.fencing_token().to_string()),
         ("LOCK_BACKEND", locks.guarantees().backend.to_owned()),
     ];
-    if let Some(arrival) = reactor.signals().arrivals().next() {
-        return Err(Trouble::signal(arrival.signal));
+    if let Some(signal) = reactor.signals().arrivals().next() {
+        return Err(Trouble::signal(signal));
     }
-    let running = Running::start(&options.program, &options.arguments, environment, descriptor, reactor)
-        .map_err(|error| Trouble::start(&options.program, &error))?;
-    let ended = running.wait(guard).map_err(|error| Trouble::wait(&error))?;
-    match ended.loss {
-        Some(reason) => Err(Trouble::lost(guard.name(), reason)),
-        None => Ok(child::exit_code(ended.status)),
+    // What was handed over lives only for a moment until it is renewed for the first time: too short to end a command in an orderly way.
+    if held.deadline().is_some_and(|deadline| deadline.remaining() < terms.kill_after * 2) {
+        let extended = reactor.run_unless_signalled(held.extend()).map_err(Trouble::signal)?;
+        extended.map_err(|error| Trouble::too_early(&error))?;
     }
+    let job_control = reactor.signals_mut().watch_job_control();
+    job_control.map_err(|error| Trouble::no_reactor(&error))?;
+    let expires = locks.guarantees().ttl.is_some();
+    let guardian =
+        if expires { Some(Guardian::start().map_err(|error| Trouble::no_guardian(&error))?) } else { None };
+    let terminal = Terminal::find();
+    let started = Running::start(Start {
+        program: &options.program,
+        arguments: &options.arguments,
+        environment,
+        descriptor,
+        mask: reactor.signals().inherited_mask(),
+        terminal: &terminal,
+        introduction: guardian.as_ref().map(Guardian::introduction),
+    });
+    let command = match started {
+        Ok(command) => command,
+        Err(error) => {
+            if let Some(guardian) = guardian {
+                guardian.dismiss();
+            }
+            return Err(Trouble::start(&options.program, &error));
+        }
+    };
+    events.tell("started", |event| event.number("pid", command.pid().as_raw().unsigned_abs()));
+    let guardian = guardian.map(Guardian::on_duty).transpose().map_err(|error| Trouble::wait(&error))?;
+    let supervisor = Supervisor { command, held, terms, guardian, terminal, reactor, words, events };
+    let outcome = supervisor.run().map_err(|error| Trouble::wait(&error))?;
+    events.tell("ended", |event| match outcome.ended {
+        Ended::Exited(code) => event.number("code", code),
+        Ended::Killed(signal) => event.number("signal", signal.unsigned_abs()),
+    });
+    Ok(outcome)
 }
 
 /// The open file that carries the lock, so that it stays locked while the command lives, even if we are killed.
 #[cfg(feature = "file")]
-fn descriptor_to_inherit(locks: &Locks, guard: &LockGuard) -> locks::Result<Option<OwnedFd>> {
-    let claim = guard.export();
+fn descriptor_to_inherit(locks: &Locks, claim: locks::spi::ClaimId) -> Result<Option<OwnedFd>, Trouble> {
     let backend: &dyn std::any::Any = locks.backend();
-    backend.downcast_ref::<locks::file::FileBackend>().map(|file| file.share_descriptor(claim)).transpose()
+    let file = backend.downcast_ref::<locks::file::FileBackend>();
+    file.map(|file| file.share_descriptor(claim)).transpose().map_err(|error| Trouble::store(&error))
 }
 
 /// No store of this build carries its locks in a file.
 #[cfg(not(feature = "file"))]
-fn descriptor_to_inherit(_: &Locks, guard: &LockGuard) -> locks::Result<Option<OwnedFd>> {
-    guard.export();
+fn descriptor_to_inherit(_: &Locks, _: locks::spi::ClaimId) -> Result<Option<OwnedFd>, Trouble> {
     Ok(None)
 }
 
 /// The command's outcome stands whatever comes of this, unless the lock turns out to be lost.
 fn release(
-    guard: LockGuard,
-    outcome: Result<u8, Trouble>,
+    held: Held,
+    outcome: Result<Outcome, Trouble>,
+    options: &Options,
     reactor: &Reactor,
     words: &Words,
+    events: &Events,
 ) -> Result<u8, Trouble> {
-    let name = guard.name().to_owned();
-    match reactor.run(guard.release()) {
-        Ok(()) => words.step(|| format!("released {name:?}")),
+    let name = held.name().to_owned();
+    let succeeded = outcome.as_ref().is_ok_and(|outcome| outcome.ended == Ended::Exited(0));
+    let completed = options.wish.once_per.is_some() && succeeded;
+    let mut loss = None;
+    match reactor.run(held.release(completed)) {
+        Ok(()) => {
+            words.step(|| format!("released {name:?}"));
+            events.tell("released", |event| event.text("lock", &name));
+        }
         Err(error) => match error.loss() {
-            Some(reason) => return outcome.and(Err(Trouble::lost(&name, reason))),
+            Some(reason) => loss = Some(reason),
             None => words.error(&trouble::chain(&error)),
         },
     }
-    outcome
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-
-    use locks_backend_memory::emulated::{EmulatedStore, Emulation};
-
-    use super::*;
-    use crate::options::{Request, parse};
-    use crate::trouble::Cause;
-    use crate::{Tool, exit};
-
-    /// No store of the command line can lose a lock yet, so this one is emulated.
-    #[test]
-    fn a_lost_lock_ends_the_command() {
-        let arguments = ["lock-block", "--name", "n", "sleep", "600"].map(OsString::from);
-        let Ok(Request::Run(options)) = parse(Tool::Block, arguments) else { panic!("a good command line") };
-        let store = EmulatedStore::new(Emulation::default());
-        let locks = Locks::new(store.connect().0);
-        let reactor = Reactor::new().unwrap();
-        let words = Words::new(Tool::Block.name());
-        let guard = attempt(&locks, options.patience, &options, &reactor).unwrap().unwrap();
-        store.revoke("n");
-        let outcome = run_command(&locks, &guard, &options, &reactor);
-        let trouble = release(guard, outcome, &reactor, &words).unwrap_err();
-        assert_eq!(trouble.cause, Cause::Failure(exit::LOST));
-        assert!(trouble.message.contains("somebody broke it"), "{}", trouble.message);
+    let Outcome { ended, reason, .. } = outcome?;
+    match reason {
+        Some(Reason::Lost(reason)) => Err(Trouble::lost(&name, reason)),
+        Some(Reason::RanTooLong(limit)) => Err(Trouble::ran_too_long(limit)),
+        Some(Reason::Unguarded) => {
+            words.error("the guardian of the command was killed, and the command with it");
+            Ok(ended.code())
+        }
+        None => match loss.filter(|_| options.on_lost == OnLost::Kill) {
+            Some(reason) => Err(Trouble::lost(&name, reason)),
+            None => Ok(ended.code()),
+        },
     }
 }

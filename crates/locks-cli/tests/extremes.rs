@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -141,14 +142,19 @@ fn kill_holder(dir: &Path, socket: &str, killed: &AtomicUsize) -> Result<usize, 
     let witness = Pid::from_raw(said.strip_prefix("held ").ok_or("a strange word")?.parse()?);
     pause_for(random(4_000));
     killed.fetch_add(1, Ordering::SeqCst);
-    if fastrand::bool() {
+    let wrapper_too = fastrand::bool();
+    if wrapper_too {
         kill(pid_of(&wrapper), Signal::SIGKILL)?;
         if fastrand::bool() {
-            // Nobody else may get in meanwhile.
+            // Nobody else may get in before the witness is gone.
             pause_for(random(8_000));
         }
     }
-    kill(witness, Signal::SIGKILL)?;
+    match kill(witness, Signal::SIGKILL) {
+        // It went along with its wrapper.
+        Err(Errno::ESRCH) if wrapper_too => {}
+        other => other?,
+    }
     end_of(wrapper)?;
     match words.recv_timeout(LIMIT) {
         Err(RecvTimeoutError::Disconnected) => Ok(1),

@@ -1,27 +1,39 @@
 //! `locks`: what looks after stores. One command a module.
 
+mod arguments;
+mod inspect;
+mod paper;
 mod setup;
 
 use std::ffi::OsString;
 
 use lexopt::Arg::{Long, Short, Value};
 
+use self::arguments::Arguments;
 use crate::trouble::Trouble;
 use crate::words::{self, Words};
-use crate::{conclude, exit};
+use crate::{Tool, answer, conclude, exit, flags, options};
 
 pub(crate) const NAME: &str = "locks";
 
-/// One of the commands of `locks`.
+/// One of the commands of `locks`, beside `run`.
 struct Command {
     name: &'static str,
     /// What it does, in one line of the help.
     about: &'static str,
-    /// Understands the rest of the command line and does what it asks for: the exit code, or else why not.
-    run: fn(lexopt::Parser) -> Result<u8, Complaint>,
+    /// What stands behind its name, as the help shows it.
+    usage: &'static str,
+    /// The same as a line that works.
+    example: &'static str,
+    /// Paragraphs of its help.
+    more: &'static [&'static str],
+    /// Which of the options it has.
+    flags: &'static [&'static str],
+    most_words: usize,
+    run: fn(&Self, Arguments) -> Result<u8, Complaint>,
 }
 
-const COMMANDS: [Command; 1] = [Command { name: "setup", about: setup::ABOUT, run: setup::run }];
+const COMMANDS: [Command; 5] = [inspect::STATUS, inspect::LIST, setup::SETUP, paper::COMPLETIONS, paper::MAN];
 
 /// Why there is no exit code of success.
 enum Complaint {
@@ -55,8 +67,17 @@ fn choose(mut parser: lexopt::Parser) -> Result<u8, Complaint> {
         Some(Long("version") | Short('V')) => {
             Ok(words::print(&format!("{NAME} {}\n", env!("CARGO_PKG_VERSION"))))
         }
+        Some(Value(name)) if name == "run" => {
+            Ok(answer(Tool::Run, options::parse_rest(Tool::Run, &mut parser)))
+        }
         Some(Value(name)) => match COMMANDS.iter().find(|command| name == command.name) {
-            Some(command) => (command.run)(parser),
+            Some(command) => {
+                let arguments = Arguments::parse(command, parser)?;
+                if arguments.help {
+                    return Ok(words::print(&arguments::help(command)));
+                }
+                (command.run)(command, arguments)
+            }
             None => Err(Complaint::Usage(format!("there is no command {name:?}; see {NAME} --help"))),
         },
         Some(unknown) => Err(misunderstood(unknown.unexpected())),
@@ -75,15 +96,16 @@ fn misunderstood(error: lexopt::Error) -> Complaint {
 }
 
 fn help() -> String {
-    let mut commands = String::new();
+    let mut commands = format!("  {:<13}{}\n", "run", flags::about(Tool::Run).trim_end_matches('.'));
     for Command { name, about, .. } in COMMANDS {
-        commands += &format!("  {name:<10}{about}\n");
+        commands += &format!("  {name:<13}{about}\n");
     }
     format!(
         "\
 Looks after the stores that keep locks.
 
 Usage: {NAME} COMMAND [ARG]...
+       {NAME} list --json
 
 Commands:
 {commands}
@@ -92,6 +114,7 @@ Options:
   -V, --version  Print the version
 
 Exit codes: 0 done; 64 usage; 69 the store can't be used; 70 a bug; 128 + n if signal n ended it.
+Those of run are in its own help.
 "
     )
 }

@@ -7,12 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use nix::unistd::{gethostname, getpgid};
+use nix::unistd::{Pid, gethostname, getpgid, getsid};
 
-use crate::support::{Process, Sandbox, assert_one_line, output, text};
-
-/// A command that runs until its input ends.
-const UNTIL_EOF: [&str; 3] = ["sh", "-c", "echo up; read line"];
+use crate::support::{Process, Sandbox, UNTIL_EOF, assert_one_line, output, text};
 
 #[test]
 fn the_commands_exit_code_is_ours() {
@@ -321,12 +318,12 @@ fn the_signal_mask_and_ignored_signals_are_the_callers() {
 }
 
 #[test]
-fn the_command_stays_in_our_process_group() {
+fn the_command_leads_a_process_group_of_its_own() {
     let sandbox = Sandbox::new();
     let process = Process::start_up(sandbox.block().args(["sh", "-c", "echo up; echo $$; read line"]));
-    let command: i32 = process.line().parse().unwrap();
-    let group = getpgid(Some(nix::unistd::Pid::from_raw(command))).unwrap();
-    assert_eq!(group, getpgid(Some(process.pid)).unwrap());
+    let command = Pid::from_raw(process.line().parse().unwrap());
+    assert_eq!(getpgid(Some(command)), Ok(command));
+    assert_eq!(getsid(Some(command)), getsid(Some(process.pid)));
     process.end();
 }
 
@@ -356,9 +353,30 @@ fn help_and_version_are_answers() {
         assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));
         let help = text(&help.stdout);
         assert!(help.contains(&format!("Usage: {name} [OPTIONS] [--] CMD [ARG]...")), "{help}");
-        for flag in ["--url", "--name", "--conflict-exit-code", "--ttl", "--quiet", "--verbose"] {
+        for flag in [
+            "--url",
+            "--name",
+            "--conflict-exit-code",
+            "--ttl",
+            "--shared",
+            "--permits",
+            "--command",
+            "--max-run",
+            "--kill-after",
+            "--on-lost",
+            "--min-hold",
+            "--once-per",
+            "--one-per-host",
+            "--no-inherit",
+            "--label",
+            "--print-name",
+            "--json-fd",
+            "--quiet",
+            "--verbose",
+        ] {
             assert!(help.contains(flag), "{flag}");
         }
+        assert!(help.lines().all(|line| line.chars().count() <= 98), "{help}");
         assert_eq!(help.contains("--timeout"), name == "lock-block");
     }
     let version = output(sandbox.abort().arg("--version"));
@@ -381,13 +399,39 @@ fn the_url_comes_from_the_flag_or_the_environment() {
     assert_eq!(flag_beside_empty.unwrap().code(), Some(0));
 }
 
-/// Every option that exists can be given, and a ttl is fine for a store without expiry.
+/// Every option that goes with the others, and a ttl is fine for a store without expiry.
 #[test]
 fn all_options_together() {
     let sandbox = Sandbox::new();
     let url = sandbox.url();
-    let all =
-        ["--url", &url, "--name", "n", "--timeout", "1m", "-E", "7", "--ttl", "15s", "--quiet", "--", "true"];
+    let all = [
+        "--url",
+        &url,
+        "--name",
+        "n",
+        "--timeout",
+        "1m",
+        "-E",
+        "7",
+        "--ttl",
+        "15s",
+        "--max-run",
+        "1m",
+        "--kill-after",
+        "5",
+        "--on-lost",
+        "warn",
+        "--one-per-host",
+        "--no-inherit",
+        "--label",
+        "l",
+        "--json-fd",
+        "1",
+        "--no-config",
+        "--quiet",
+        "--",
+        "true",
+    ];
     let output = output(Command::new(env!("CARGO_BIN_EXE_lock-block")).args(all));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
 }

@@ -6,29 +6,39 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{Process, Sandbox, output, text};
+#[cfg(target_os = "linux")]
+use crate::support::{alive_in, eventually};
 
-/// The wrapper is killed: the command holds the lock until it ends.
+/// The wrapper is killed: so is the command, and what it has started holds the lock until it ends.
+#[cfg(target_os = "linux")]
 #[test]
-fn a_killed_wrapper_lets_nobody_in_while_the_command_lives() {
+fn a_killed_wrapper_takes_its_command_along_and_lets_nobody_in_while_anything_of_it_lives() {
     let sandbox = Sandbox::new();
-    let wrapper = Process::start_up(sandbox.block().args([
-        "--name",
-        "n",
-        "--",
-        "sh",
-        "-c",
-        "echo up; echo $$; exec sleep 600",
-    ]));
-    let command = Pid::from_raw(wrapper.line().parse().unwrap());
+    let script = "echo up; echo $$; sleep 600 & echo $!; wait";
+    let wrapper = Process::start_up(sandbox.block().args(["--name", "n", "--", "sh", "-c", script]));
+    let [command, descendant] = [(); 2].map(|()| Pid::from_raw(wrapper.line().parse().unwrap()));
     wrapper.signal(Signal::SIGKILL);
     wrapper.wait();
+    eventually("the command is gone", || !alive_in(command).contains(&command.as_raw()));
+    assert_eq!(alive_in(command), [descendant.as_raw()]);
     assert!(sandbox.is_taken("n"));
     let waiter = Process::start(sandbox.block().args(["-v", "--name", "n", "--", "echo", "mine"]));
     assert!(waiter.stderr_line().contains("waiting"));
     assert!(sandbox.is_taken("n"));
-    kill(command, Signal::SIGKILL).unwrap();
+    kill(descendant, Signal::SIGKILL).unwrap();
     assert_eq!(waiter.line(), "mine");
     assert_eq!(waiter.wait().code(), Some(0));
+}
+
+/// With `--no-inherit` the lock ends with the command, and what it leaves behind goes on.
+#[test]
+fn a_daemon_that_inherits_nothing_does_not_keep_the_lock() {
+    let sandbox = Sandbox::new();
+    let script = "sleep 600 >/dev/null 2>&1 </dev/null & echo $!";
+    let left = output(sandbox.block().args(["--no-inherit", "--name", "n", "--", "sh", "-c", script]));
+    assert_eq!(left.status.code(), Some(0), "{left:?}");
+    assert!(!sandbox.is_taken("n"));
+    kill(Pid::from_raw(text(&left.stdout).trim().parse().unwrap()), Signal::SIGKILL).unwrap();
 }
 
 /// What a command leaves running keeps the lock, as with flock(1).

@@ -10,12 +10,20 @@ mod contract;
 mod exclusion;
 #[cfg(not(feature = "file"))]
 mod feature_off;
+#[cfg(feature = "file")]
+mod flags;
+#[cfg(feature = "file")]
+mod limits;
+#[cfg(all(feature = "file", feature = "redis", target_os = "linux"))]
+mod loss;
 #[cfg(all(feature = "file", feature = "redis"))]
 mod redis;
 #[cfg(feature = "file")]
 mod signals;
 #[cfg(feature = "file")]
 mod support;
+#[cfg(all(feature = "file", target_os = "linux"))]
+mod terminal;
 #[cfg(feature = "file")]
 mod toolbox;
 #[cfg(feature = "file")]

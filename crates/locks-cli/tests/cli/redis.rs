@@ -5,22 +5,18 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use locks_test_servers::Redis;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::support::{Process, assert_one_line, output, text};
+use crate::support::{Process, UNTIL_EOF, assert_one_line, by_hand, output, text};
 
-const ABORT: &str = env!("CARGO_BIN_EXE_lock-abort");
-const BLOCK: &str = env!("CARGO_BIN_EXE_lock-block");
+pub(crate) const ABORT: &str = env!("CARGO_BIN_EXE_lock-abort");
+pub(crate) const BLOCK: &str = env!("CARGO_BIN_EXE_lock-block");
 const LOCKS: &str = env!("CARGO_BIN_EXE_locks");
 
-/// A command that runs until its input ends.
-const UNTIL_EOF: [&str; 3] = ["sh", "-c", "echo up; read line"];
-
 /// A namespace of its own on a server that others may use too.
-struct Store {
-    server: Redis,
-    namespace: String,
+pub(crate) struct Store {
+    pub(crate) server: Redis,
+    pub(crate) namespace: String,
 }
 
 impl Store {
@@ -29,17 +25,27 @@ impl Store {
         Self { server: Redis::shared().unwrap(), namespace: format!("cli-{:016x}", fastrand::u64(..)) }
     }
 
-    fn ready() -> Self {
-        let store = Self::new();
+    pub(crate) fn ready() -> Self {
+        Self::new().set_up()
+    }
+
+    /// On a server that nobody else uses and that may be paused or killed.
+    pub(crate) fn of_its_own() -> Self {
+        Self { server: Redis::start().unwrap(), namespace: "cli".to_owned() }.set_up()
+    }
+
+    fn set_up(self) -> Self {
+        let store = self;
         assert_eq!(store.locks(["setup"]).status.code(), Some(0));
         store
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}?namespace={}", self.server.url(), self.namespace)
     }
 
-    fn tool(&self, program: &str) -> Command {
+    pub(crate) fn tool(&self, program: &str) -> Command {
+        by_hand();
         let mut command = Command::new(program);
         command.env("LOCKS_URL", self.url());
         command
@@ -50,7 +56,7 @@ impl Store {
     }
 
     /// Says something to the server itself.
-    fn ask(&self, command: &str) -> String {
+    pub(crate) fn ask(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(self.server.address()).unwrap();
         stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
@@ -59,7 +65,7 @@ impl Store {
     }
 
     /// Runs a command under the lock "n".
-    fn under(&self, tool: &str, options: &[&str], command: &[&str]) -> Command {
+    pub(crate) fn under(&self, tool: &str, options: &[&str], command: &[&str]) -> Command {
         let mut wrapper = self.tool(tool);
         wrapper.args(["--name", "n"]).args(options).arg("--").args(command);
         wrapper
@@ -101,15 +107,15 @@ fn two_processes_exclude_each_other_and_tokens_grow() {
 #[test]
 fn a_killed_wrapper_keeps_others_out_for_its_ttl_and_no_longer() {
     let store = Store::ready();
-    let command = ["sh", "-c", "echo up; echo $$; echo $LOCK_FENCING_TOKEN; exec sleep 600"];
+    let command = ["sh", "-c", "echo up; echo $LOCK_FENCING_TOKEN; exec sleep 600"];
     let holder = Process::start_up(&mut store.under(BLOCK, &["--ttl", "2"], &command));
-    let command = Pid::from_raw(holder.line().parse().unwrap());
     let token_of_holder = holder.line().parse::<u64>().unwrap();
     // It is not renewed any more.
     holder.signal(Signal::SIGKILL);
     holder.wait();
+    let at_once = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(at_once.status.code(), Some(75), "{at_once:?}");
     let next = output(&mut store.under(BLOCK, &[], &["sh", "-c", "echo $LOCK_FENCING_TOKEN"]));
-    kill(command, Signal::SIGKILL).unwrap();
     assert_eq!(next.status.code(), Some(0), "{next:?}");
     assert!(token(&next.stdout) > token_of_holder);
 }
@@ -199,6 +205,67 @@ fn a_server_that_is_not_there_is_69_and_says_why() {
     }
 }
 
+/// Taken by nobody, as far as anybody knows.
+#[test]
+fn a_server_that_accepts_and_never_answers_is_69() {
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", mute.local_addr().unwrap());
+    for options in [&["-w", "2"][..], &["-v", "-w", "2"], &["-w", "0"]] {
+        let refused =
+            output(Command::new(BLOCK).env("LOCKS_URL", &url).args(options).args(["--", "echo", "it ran"]));
+        assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(69), ""), "{refused:?}");
+        assert!(!text(&refused.stderr).contains("held"), "{refused:?}");
+    }
+}
+
+/// The password is in the configuration's hands; the command line, the messages and the events don't have it.
+#[test]
+fn a_password_comes_from_a_file_the_environment_or_a_command() {
+    let store = Store::ready();
+    // Passwords are checked of users; the default one has none here.
+    let user = format!("u{:x}", fastrand::u64(..));
+    assert_eq!(store.ask(&format!("ACL SETUSER {user} on >geh@im/1 ~* &* +@all")), "+OK");
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = (dir.path().join("config.toml"), dir.path().join("password"));
+    std::fs::write(&file, "geh@im/1\n").unwrap();
+    for how in [
+        format!("password-file = '{}'", file.display()),
+        "password-env = 'PASSWORD_OF_THE_TEST'".to_owned(),
+        "password-command = 'echo geh@im/1'".to_owned(),
+    ] {
+        let entry = format!("[stores.db]\nurl = '{}'\nuser = '{user}'\n{how}\n", store.url());
+        std::fs::write(&config, entry).unwrap();
+        let mut command = Command::new(BLOCK);
+        command.env("LOCKS_CONFIG", &config).env("LOCKS_URL", "db").env("PASSWORD_OF_THE_TEST", "geh@im/1");
+        command.args([
+            "-v",
+            "--name",
+            "n",
+            "--json-fd",
+            "2",
+            "--",
+            "sh",
+            "-c",
+            "tr '\\0' ' ' </proc/$PPID/cmdline",
+        ]);
+        let done = output(&mut command);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        assert!(!format!("{done:?}").contains("geh"), "{done:?}");
+    }
+    std::fs::write(&file, "geheim").unwrap();
+    let entry = format!(
+        "[stores.db]\nurl = '{}'\nuser = '{user}'\npassword-file = '{}'\n",
+        store.url(),
+        file.display()
+    );
+    std::fs::write(&config, entry).unwrap();
+    let wrong =
+        output(Command::new(ABORT).env("LOCKS_CONFIG", &config).args(["--url", "db", "echo", "it ran"]));
+    assert_eq!(wrong.status.code(), Some(69), "{wrong:?}");
+    assert!(text(&wrong.stderr).contains("login") && !format!("{wrong:?}").contains("geheim"), "{wrong:?}");
+    assert_eq!(store.ask(&format!("ACL DELUSER {user}")), ":1");
+}
+
 #[test]
 fn who_watches_hears_early_that_the_server_is_not_there() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -225,5 +292,65 @@ fn a_wrong_password_is_69_and_never_shown() {
         assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(69), ""), "{refused:?}");
         assert_one_line(tool, &refused.stderr, &["login"]);
         assert!(!text(&refused.stderr).contains("geheim"), "{refused:?}");
+    }
+}
+
+/// The kinds, the schedule and what can be seen of it.
+#[test]
+fn kinds_schedules_and_status() {
+    let store = Store::ready();
+    let shared = Process::start_up(&mut store.under(BLOCK, &["--shared"], &UNTIL_EOF));
+    let beside = output(&mut store.under(ABORT, &["--shared"], &["true"]));
+    assert_eq!(beside.status.code(), Some(0), "{beside:?}");
+    let alone = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(alone.status.code(), Some(75), "{alone:?}");
+    let waiter = Process::start(&mut store.under(BLOCK, &["-v"], &["echo", "mine"]));
+    assert!(waiter.stderr_line().contains("waiting"));
+    let json = || text(&store.locks(["status", "--json", "n"]).stdout).to_owned();
+    crate::support::eventually("the waiter is in the store's queue", || json().contains("\"waiters\":[{"));
+    assert!(json().contains("\"mode\":\"shared\"") && json().contains("\"remaining_ms\":"), "{}", json());
+    assert!(text(&store.locks(["list"]).stdout).starts_with("\"n\" is held\n"));
+    shared.end();
+    assert_eq!(waiter.line(), "mine");
+    assert_eq!(waiter.wait().code(), Some(0));
+
+    let permit = Process::start_up(&mut store.under(BLOCK, &["--permits", "2"], &UNTIL_EOF));
+    let second = output(&mut store.under(ABORT, &["--permits", "2"], &["true"]));
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
+    permit.end();
+
+    let once = |script: &str| {
+        output(&mut store.under(ABORT, &["--once-per", "1h"], &["sh", "-c", script])).status.code()
+    };
+    assert_eq!((once("exit 3"), once("exit 0"), once("exit 0")), (Some(3), Some(0), Some(75)));
+    let quick = output(&mut store.under(ABORT, &["--min-hold", "1m"], &["true"]));
+    assert_eq!(quick.status.code(), Some(0), "{quick:?}");
+    let early = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(early.status.code(), Some(75), "{early:?}");
+    assert_one_line("lock-abort", &early.stderr, &["not due for another"]);
+}
+
+/// The right to be the one of this host is kept in the user's own directory, from which the test takes its traces.
+#[test]
+fn one_per_host_counts_processes_of_this_host() {
+    let directory =
+        nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().dir.join(".local/state/locks");
+    let traces = || -> std::collections::HashSet<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().contains("/one-per-host-")).collect()
+    };
+    let before = traces();
+    let store = Store::ready();
+    let holder = Process::start_up(&mut store.under(BLOCK, &[], &UNTIL_EOF));
+    let waiter = Process::start(&mut store.under(BLOCK, &["-v", "--one-per-host"], &["echo", "mine"]));
+    assert!(waiter.stderr_line().contains("waiting"));
+    let skipped = output(&mut store.under(BLOCK, &["--one-per-host"], &["echo", "it ran"]));
+    assert_eq!((skipped.status.code(), text(&skipped.stdout)), (Some(75), ""), "{skipped:?}");
+    assert_one_line("lock-block", &skipped.stderr, &["wanted on this host already"]);
+    holder.end();
+    assert_eq!(waiter.line(), "mine");
+    assert_eq!(waiter.wait().code(), Some(0));
+    for trace in traces().difference(&before) {
+        std::fs::remove_file(trace).unwrap();
     }
 }

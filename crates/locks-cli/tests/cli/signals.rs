@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::support::{Process, Sandbox};
+#[cfg(target_os = "linux")]
+use crate::support::eventually;
+use crate::support::{Process, Sandbox, UNTIL_EOF};
 
 const PASSED_ON: [(Signal, &str); 6] = [
     (Signal::SIGTERM, "TERM"),
@@ -17,8 +18,6 @@ const PASSED_ON: [(Signal, &str); 6] = [
     (Signal::SIGUSR1, "USR1"),
     (Signal::SIGUSR2, "USR2"),
 ];
-
-const UNTIL_EOF: [&str; 3] = ["sh", "-c", "echo up; read line"];
 
 /// Starts a command that says which signals it gets, until it gets `last`, which ends it with 7.
 fn listening(command: &mut Command, last: &str) -> Process {
@@ -118,47 +117,82 @@ fn what_our_parent_ignored_stays_ignored() {
     assert_eq!(waiter.wait().code(), Some(0));
 }
 
-/// In a terminal: Ctrl-C reaches the command once, from the terminal itself, and what is sent to the wrapper alone is passed on.
+/// What ends a program goes to the whole group, as from a terminal; what a program may not know goes to the command alone.
+#[test]
+fn signals_that_end_go_to_the_whole_group() {
+    let sandbox = Sandbox::new();
+    for (signal, all) in [
+        (Signal::SIGTERM, true),
+        (Signal::SIGINT, true),
+        (Signal::SIGHUP, true),
+        (Signal::SIGQUIT, true),
+        (Signal::SIGUSR1, false),
+        (Signal::SIGUSR2, false),
+    ] {
+        let name = signal.as_str().trim_start_matches("SIG");
+        // Both are shells, and both say so.
+        let listen = |who: &str| match name {
+            "TERM" => format!("trap 'echo {who} TERM; exit 0' TERM; echo up; while :; do sleep 0.02; done"),
+            _ => format!(
+                "trap 'echo {who} {name}' {name}; trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
+            ),
+        };
+        let script = format!("sh -c \"{}\" & {}", listen("child"), listen("command"));
+        let process = Process::start(sandbox.block().args(["--name", "n", "--", "sh", "-c", &script]));
+        assert_eq!((process.line(), process.line()), ("up".to_owned(), "up".to_owned()));
+        // Shells ignore these in what they run in the background.
+        let all = all && !matches!(signal, Signal::SIGINT | Signal::SIGQUIT);
+        process.signal(signal);
+        let mut heard = vec![process.line()];
+        if all {
+            heard.push(process.line());
+            heard.sort();
+            assert_eq!(heard, [format!("child {name}"), format!("command {name}")]);
+        } else {
+            assert_eq!(heard, [format!("command {name}")]);
+        }
+        if signal != Signal::SIGTERM {
+            process.signal(Signal::SIGTERM);
+        }
+        assert_eq!(process.wait().code(), Some(0), "{signal}");
+    }
+}
+
+/// Who stops and continues the wrapper stops and continues the command.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_key_of_the_terminal_reaches_the_command_once() {
+fn stopping_and_continuing_is_passed_on() {
     let sandbox = Sandbox::new();
-    let script = sandbox.path("script");
-    let traps = "trap 'echo INT' INT; trap 'echo QUIT' QUIT; trap 'echo USR1' USR1";
-    let end = "trap 'kill -9 $!; exit 9' TERM";
-    let listen = format!("{traps}; {end}; sleep 600 & echo $PPID; while :; do wait $!; done");
-    fs::write(&script, listen).unwrap();
-    // The outer shell is there to live through the keys, and so that nobody minds that the wrapper is stopped.
-    let block = env!("CARGO_BIN_EXE_lock-block");
-    let line = format!("trap : INT QUIT; {block} --name n -- sh {}; exit $?", script.display());
-    let mut terminal =
-        Process::start(sandbox.tool("script").args(["--quiet", "--return", "--command", &line, "/dev/null"]));
-    let next_word = |terminal: &Process| loop {
-        // The terminal shows the keys as well.
-        let line = terminal.line();
-        let word = line.trim_end_matches('\r').trim_start_matches("^C").trim_start_matches("^\\");
-        if !word.is_empty() {
-            return word.to_owned();
-        }
+    let script = "echo up; echo $$; while :; do read line && echo $line; done";
+    let mut process = Process::start_up(sandbox.block().args(["--name", "n", "--", "sh", "-c", script]));
+    let command = process.line();
+    let stopped = |is: bool| {
+        eventually("it is stopped, or not", || {
+            let stat = fs::read_to_string(format!("/proc/{command}/stat")).unwrap();
+            stat.contains(") T ") == is
+        });
     };
-    let wrapper = Pid::from_raw(next_word(&terminal).parse().unwrap());
-    let mut keys = terminal.stdin.take().unwrap();
-    // A signal that comes while the command is being started is passed on whoever sent it: let that be over.
-    kill(wrapper, Signal::SIGUSR1).unwrap();
-    assert_eq!(next_word(&terminal), "USR1");
-    for (key, name) in [(b"\x03", "INT"), (b"\x1c", "QUIT")] {
-        // Stopped, the wrapper can't add a signal of its own before the command has said that it got the terminal's.
-        kill(wrapper, Signal::SIGSTOP).unwrap();
-        keys.write_all(key).unwrap();
-        assert_eq!(next_word(&terminal), name);
-        // The wrapper learns of the key and of USR1 together; the key's signal would go first.
-        kill(wrapper, Signal::SIGUSR1).unwrap();
-        kill(wrapper, Signal::SIGCONT).unwrap();
-        assert_eq!(next_word(&terminal), "USR1");
-        let signal = if name == "INT" { Signal::SIGINT } else { Signal::SIGQUIT };
-        kill(wrapper, signal).unwrap();
-        assert_eq!(next_word(&terminal), name);
+    for _ in 0..3 {
+        process.signal(Signal::SIGTSTP);
+        stopped(true);
+        assert!(sandbox.is_taken("n"));
+        process.signal(Signal::SIGCONT);
+        stopped(false);
     }
-    kill(wrapper, Signal::SIGTERM).unwrap();
-    assert_eq!(terminal.wait().code(), Some(9));
+    process.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+    assert_eq!(process.line(), "hello");
+    process.signal(Signal::SIGKILL);
+    process.wait();
+}
+
+/// A terminal that changes its size tells its foreground group, and who tells us tells the command.
+#[test]
+fn a_change_of_the_window_is_passed_on() {
+    let sandbox = Sandbox::new();
+    let script = "trap 'echo WINCH' WINCH; trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done";
+    let process = Process::start_up(sandbox.block().args(["sh", "-c", script]));
+    process.signal(Signal::SIGWINCH);
+    assert_eq!(process.line(), "WINCH");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait().code(), Some(4));
 }

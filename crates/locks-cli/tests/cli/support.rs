@@ -4,16 +4,20 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Far more than anything takes: who waits longer hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// A command that runs until its input ends.
+pub(crate) const UNTIL_EOF: [&str; 3] = ["sh", "-c", "echo up; read line"];
 
 /// A lock directory of its own.
 #[derive(Debug)]
@@ -42,8 +46,9 @@ impl Sandbox {
 
     /// Any program with our URL in its environment.
     pub(crate) fn tool(&self, program: impl AsRef<OsStr>) -> Command {
+        by_hand();
         let mut command = Command::new(program);
-        command.env("LOCKS_URL", self.url());
+        command.env("LOCKS_URL", self.url()).env_remove("LOCKS_CONFIG");
         command
     }
 
@@ -58,8 +63,63 @@ impl Sandbox {
     }
 }
 
+/// Whoever started the tests, such as nohup(1), may have had signals ignored, and programs inherit that.
+pub(crate) fn by_hand() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+            #[expect(unsafe_code, reason = "the default action runs none of our code")]
+            // SAFETY: there is no handler.
+            unsafe { signal(number, SigHandler::SigDfl) }.unwrap();
+        }
+    });
+}
+
+/// The processes of this group that run or could run.
+pub(crate) fn alive_in(group: Pid) -> Vec<i32> {
+    let mut alive = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let Ok(pid) = entry.unwrap().file_name().into_string().unwrap_or_default().parse::<i32>() else {
+            continue;
+        };
+        // It may have gone meanwhile.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit(") ").next().unwrap_or_default().split_whitespace().take(3).collect();
+        if let [state, _, of] = fields[..]
+            && of.parse() == Ok(group.as_raw())
+            && !matches!(state, "Z" | "X")
+        {
+            alive.push(pid);
+        }
+    }
+    alive
+}
+
+/// The children of a process.
+pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap())).collect()
+}
+
+/// Looks until it is so: nobody tells us.
+#[track_caller]
+pub(crate) fn eventually(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < LIMIT, "{what}");
+        pause(Duration::from_millis(5));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "between looks at what nobody tells us")]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Runs it to its end, without input.
 pub(crate) fn output(command: &mut Command) -> Output {
+    by_hand();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = pid_of(&child);
     let (done, output) = channel();
@@ -101,6 +161,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
+        by_hand();
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = pid_of(&child);
@@ -148,15 +209,28 @@ impl Process {
         status
     }
 
+    /// Closes its input, waits for its end, and returns its code and the rest of what it said on stderr.
+    #[cfg(all(feature = "redis", target_os = "linux"))]
+    pub(crate) fn end_and_listen(mut self) -> (Option<i32>, Vec<String>) {
+        self.stdin = None;
+        let status = self.status.recv_timeout(LIMIT).expect("it should end");
+        self.ended = true;
+        // Its end is the end of the line.
+        (status.code(), self.stderr.iter().collect())
+    }
+
     fn rest_of_stderr(&self) -> Vec<String> {
         self.stderr.try_iter().collect()
     }
 }
 
-/// A failed test leaves no process behind.
+/// A failed test leaves no process behind: neither the wrapper nor its command with all its group.
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended && self.status.try_recv().is_err() {
+            for child in children_of(self.pid) {
+                killpg(child, Signal::SIGKILL).ok();
+            }
             kill(self.pid, Signal::SIGKILL).ok();
         }
     }

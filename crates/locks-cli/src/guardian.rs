@@ -1,0 +1,313 @@
+//! The guardian: a small process beside the wrapper, on stores with a ttl. It ends the command before the lock can pass to somebody else, also when
+//! the wrapper is stopped or killed.
+//!
+//! The wrapper tells it the command's process group and, after every renewal, the hours at which the group has to go. Once they have passed it sends TERM,
+//! then KILL. When the wrapper is gone it kills at once. And should the guardian itself be killed, the kernel kills the group: the two
+//! hold the ends of a socket, the leash, that does so when either end is closed.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use locks::Boottime;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::unistd::{Pid, chdir, setsid};
+
+use crate::system;
+
+/// When a command has to go, unless the lock is renewed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hours {
+    pub(crate) term: Boottime,
+    pub(crate) kill: Boottime,
+}
+
+/// The wrapper's side.
+#[derive(Debug)]
+pub(crate) struct Guardian {
+    pid: Pid,
+    channel: Arc<UnixStream>,
+    /// Our end of the leash, and the guardian's, which we keep until the command has put it on.
+    leash: Arc<(OwnedFd, OwnedFd)>,
+    /// What it was told last.
+    told: Option<Hours>,
+}
+
+/// What the command does about the guardian before it becomes itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    channel: Arc<UnixStream>,
+    leash: Arc<(OwnedFd, OwnedFd)>,
+}
+
+/// The guardian on duty: the command has introduced itself.
+#[derive(Debug)]
+pub(crate) struct OnDuty {
+    pid: Pid,
+    channel: UnixStream,
+    leash: OwnedFd,
+    told: Option<Hours>,
+}
+
+/// What the guardian has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// It sent TERM to the command: its hour has come and the wrapper did nothing.
+    SentTerm,
+    /// It is gone.
+    Gone,
+}
+
+impl Guardian {
+    /// Starts it. The command that runs in `Introduction::given` comes next.
+    ///
+    /// # Errors
+    ///
+    /// If there can't be another process.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (channel, theirs) = UnixStream::pair()?;
+        let (ours, its) = UnixStream::pair()?;
+        let leash = (OwnedFd::from(ours), OwnedFd::from(its));
+        channel.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let pid = system::fork(|| watch(&theirs, leash.1.as_fd()))?;
+        Ok(Self { pid, channel: Arc::new(channel), leash: Arc::new(leash), told: None })
+    }
+
+    /// For the command.
+    pub(crate) fn introduction(&self) -> Introduction {
+        Introduction { channel: Arc::clone(&self.channel), leash: Arc::clone(&self.leash) }
+    }
+
+    /// When the command runs and its [`Introduction`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the introduction still exists.
+    pub(crate) fn on_duty(self) -> io::Result<OnDuty> {
+        let held = |_| io::Error::other("the command's introduction is still there");
+        let channel = Arc::try_unwrap(self.channel).map_err(|_| held(()))?;
+        // The other end is the guardian's alone from now on.
+        let (leash, _) = Arc::try_unwrap(self.leash).map_err(|_| held(()))?;
+        Ok(OnDuty { pid: self.pid, channel, leash, told: self.told })
+    }
+
+    /// The command could not be started.
+    pub(crate) fn dismiss(self) {
+        end(self.pid);
+    }
+}
+
+impl Introduction {
+    /// Puts the process that calls it, a leader of its process group, on the leash and under the guardian's eyes. Makes system calls only.
+    ///
+    /// # Errors
+    ///
+    /// If the guardian is gone, or the operating system refuses.
+    pub(crate) fn given(&self) -> io::Result<()> {
+        let group = Pid::this();
+        system::kill_on_hang_up(self.leash.0.as_fd(), group)?;
+        system::kill_on_hang_up(self.leash.1.as_fd(), group)?;
+        let message = Message::Group(group).bytes();
+        (&*self.channel).write_all(&message)
+    }
+}
+
+impl OnDuty {
+    /// To be woken when there is a report.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Says when the command has to go.
+    pub(crate) fn tell(&mut self, hours: Hours) {
+        if self.told != Some(hours) {
+            self.told = Some(hours);
+            self.send(Message::Hours(hours));
+        }
+    }
+
+    /// Says that the wrapper has sent TERM. The hour of KILL, as it was told last, stands.
+    pub(crate) fn sent_term(&self) {
+        self.send(Message::SentTerm);
+    }
+
+    /// What it has to say, if anything.
+    pub(crate) fn report(&self) -> Option<Report> {
+        match (&self.channel).read(&mut [0]) {
+            Ok(0) => Some(Report::Gone),
+            Ok(_) => Some(Report::SentTerm),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(_) => Some(Report::Gone),
+        }
+    }
+
+    /// Ends its duty and spares whatever is left of the command's process group.
+    pub(crate) fn dismiss(self) {
+        // Its end of the leash is closed first, and ours does nothing any more.
+        if system::spare_on_hang_up(&self.leash).is_ok() {
+            end(self.pid);
+        }
+    }
+
+    /// A guardian that is stopped does not read; it then keeps the hours that it knows, which are earlier ones.
+    fn send(&self, message: Message) {
+        (&self.channel).write_all(&message.bytes()).ok();
+    }
+}
+
+/// Also works on a process that is stopped.
+fn end(guardian: Pid) {
+    kill(guardian, Signal::SIGKILL).ok();
+    nix::sys::wait::waitpid(guardian, None).ok();
+}
+
+/// What the wrapper and the command tell the guardian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    Group(Pid),
+    Hours(Hours),
+    SentTerm,
+}
+
+/// A tag and two numbers.
+type Bytes = [u8; 17];
+
+impl Message {
+    fn bytes(self) -> Bytes {
+        let (tag, one, other) = match self {
+            Self::Group(group) => (0, u64::from(group.as_raw().unsigned_abs()), 0),
+            Self::Hours(Hours { term, kill }) => (1, term.as_nanos(), kill.as_nanos()),
+            Self::SentTerm => (2, 0, 0),
+        };
+        let mut bytes = [tag; 17];
+        bytes[1..9].copy_from_slice(&one.to_le_bytes());
+        bytes[9..].copy_from_slice(&other.to_le_bytes());
+        bytes
+    }
+
+    fn of(bytes: Bytes) -> Option<Self> {
+        let number = |at: usize| {
+            bytes[at..at + 8].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+        };
+        match bytes[0] {
+            0 => i32::try_from(number(1)).ok().map(|group| Self::Group(Pid::from_raw(group))),
+            1 => Some(Self::Hours(Hours {
+                term: Boottime::from_nanos(number(1)),
+                kill: Boottime::from_nanos(number(9)),
+            })),
+            2 => Some(Self::SentTerm),
+            _ => None,
+        }
+    }
+}
+
+/// For how long the wrapper goes first when the hour of TERM has come.
+const PRECEDENCE: Duration = Duration::from_millis(100);
+
+/// How long the guardian sleeps at most: what wakes it stands still while the machine is suspended.
+const NAP: u16 = 500;
+
+/// The guardian's life. Other threads of the wrapper may have held locks when it was forked, the memory allocator's among them:
+/// it only makes system calls.
+fn watch(wrapper: &UnixStream, leash: BorrowedFd<'_>) {
+    // What is meant for the wrapper, such as a key of the terminal, is not for us.
+    SigSet::all().thread_block().ok();
+    // Nor are we to be stopped or killed with its process group, and it is not to be found by its name.
+    setsid().ok();
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_name(c"lock-guardian").ok();
+    // Whoever waits for the end of a pipe, or wants to unmount, does not wait for us.
+    chdir(c"/").ok();
+    system::close_all_but([wrapper.as_raw_fd(), leash.as_raw_fd()]);
+
+    let mut watch = Watch { group: None, hours: None, termed: false };
+    loop {
+        if !watch.listen(wrapper) {
+            return watch.send(Signal::SIGKILL);
+        }
+        let next = watch.act(wrapper, Boottime::now());
+        let millis =
+            next.map_or(NAP, |rest| u16::try_from(rest.as_micros().div_ceil(1_000)).unwrap_or(NAP).min(NAP));
+        // Interrupted is as good as woken.
+        poll(&mut [PollFd::new(wrapper.as_fd(), PollFlags::POLLIN)], PollTimeout::from(millis)).ok();
+    }
+}
+
+/// What the guardian knows.
+#[derive(Debug)]
+struct Watch {
+    group: Option<Pid>,
+    hours: Option<Hours>,
+    /// TERM was sent: from then on the hour of KILL stands.
+    termed: bool,
+}
+
+impl Watch {
+    /// Takes in all that was said, and tells whether the wrapper is still there.
+    fn listen(&mut self, mut wrapper: &UnixStream) -> bool {
+        loop {
+            let mut bytes = [0; 17];
+            match wrapper.read(&mut bytes) {
+                Ok(17) => match Message::of(bytes) {
+                    Some(Message::Group(group)) => self.group = Some(group),
+                    Some(Message::Hours(hours)) if !self.termed => self.hours = Some(hours),
+                    Some(Message::SentTerm) => self.termed = true,
+                    Some(Message::Hours(_)) | None => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Messages are written whole.
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Does what the hour asks for, and returns how long it is until there is more.
+    fn act(&mut self, mut wrapper: &UnixStream, now: Boottime) -> Option<Duration> {
+        let hours = self.hours?;
+        if now >= hours.kill {
+            // The wrapper is told, too, if it could not do so itself.
+            if !self.termed {
+                wrapper.write_all(b"T").ok();
+            }
+            self.termed = true;
+            self.hours = None;
+            self.send(Signal::SIGKILL);
+            return None;
+        }
+        let term = hours.term.after(PRECEDENCE);
+        if !self.termed && now >= term {
+            self.termed = true;
+            wrapper.write_all(b"T").ok();
+            self.send(Signal::SIGTERM);
+            self.send(Signal::SIGCONT);
+        }
+        let next = if self.termed { hours.kill } else { term.min(hours.kill) };
+        Some(next.since(now))
+    }
+
+    fn send(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            killpg(group, signal).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_they_were_sent() {
+        let hours = Hours { term: Boottime::from_nanos(u64::MAX - 1), kill: Boottime::from_nanos(258) };
+        for message in [Message::Group(Pid::from_raw(i32::MAX)), Message::Hours(hours), Message::SentTerm] {
+            assert_eq!(Message::of(message.bytes()), Some(message));
+        }
+        assert_eq!(Message::of([9; 17]), None);
+    }
+}

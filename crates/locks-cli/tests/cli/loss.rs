@@ -1,0 +1,340 @@
+//! What becomes of a command when its lock, its wrapper or its guardian is lost: on a store with a ttl its whole process group is gone before
+//! somebody else has the lock.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::redis::{ABORT, BLOCK, Store};
+use crate::support::{Process, alive_in, assert_one_line, children_of, eventually, output, pause, text};
+
+/// A command with a child of its own, neither of which minds TERM.
+const STUBBORN: &str = "trap '' TERM; echo up; echo $$; sleep 600 & wait; sleep 600";
+
+/// Long enough for a machine that is busy with other tests.
+const TTL: &str = "5";
+
+/// A wrapper, its guardian and its command.
+struct Holder {
+    wrapper: Process,
+    guardian: Pid,
+    command: Pid,
+}
+
+impl Holder {
+    fn start(command: &mut Command) -> Self {
+        let wrapper = Process::start_up(command);
+        let command = Pid::from_raw(wrapper.line().parse().unwrap());
+        eventually("the command has a child", || alive_in(command).len() > 1);
+        let guardians: Vec<Pid> =
+            children_of(wrapper.pid).into_iter().filter(|child| *child != command).collect();
+        let [guardian] = guardians[..] else { panic!("one guardian: {guardians:?}") };
+        Self { wrapper, guardian, command }
+    }
+
+    fn of(store: &Store, name: &str, options: &[&str]) -> Self {
+        let mut wrapper = store.tool(BLOCK);
+        wrapper.args(["--name", name, "--ttl", TTL]).args(options).args(["--", "sh", "-c", STUBBORN]);
+        Self::start(&mut wrapper)
+    }
+}
+
+/// The next one to have the lock, who looks at that moment who of the group still lives.
+fn follow(store: &Store, name: &str, group: Pid) -> Process {
+    let look = format!(
+        "sed 's/.*) //' /proc/[0-9]*/stat 2>/dev/null | awk '$3 == {group} && $1 !~ /[ZX]/ {{ print \"overlap\" }}'; echo alone"
+    );
+    let mut next = store.tool(BLOCK);
+    next.args(["-v", "--name", name, "--", "sh", "-c", &look]);
+    let next = Process::start(&mut next);
+    assert!(next.stderr_line().contains("waiting"));
+    next
+}
+
+#[track_caller]
+fn assert_alone(next: Process) {
+    assert_eq!(next.line(), "alone");
+    assert_eq!(next.wait().code(), Some(0));
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Wrapper,
+    Guardian,
+    Command,
+}
+
+#[test]
+fn whoever_is_killed_in_whatever_order_nothing_of_the_command_outlives_the_lock() {
+    let store = Store::ready();
+    let all = [Victim::Wrapper, Victim::Guardian, Victim::Command];
+    let mut orders = Vec::new();
+    for first in all {
+        orders.push(vec![first]);
+        for second in all.into_iter().filter(|victim| *victim != first) {
+            orders.push(vec![first, second]);
+            orders.extend(
+                all.into_iter()
+                    .filter(|victim| *victim != first && *victim != second)
+                    .map(|third| vec![first, second, third]),
+            );
+        }
+    }
+    assert_eq!(orders.len(), 15);
+    for orders in orders.chunks(5) {
+        thread::scope(|scope| {
+            for order in orders {
+                let store = &store;
+                scope.spawn(move || {
+                    let name = format!("{order:?}");
+                    let holder = Holder::of(store, &name, &[]);
+                    let next = follow(store, &name, holder.command);
+                    for victim in order {
+                        let pid = match victim {
+                            Victim::Wrapper => holder.wrapper.pid,
+                            Victim::Guardian => holder.guardian,
+                            Victim::Command => holder.command,
+                        };
+                        // It may be gone because of the one before.
+                        kill(pid, Signal::SIGKILL).ok();
+                    }
+                    assert_alone(next);
+                    let code = holder.wrapper.wait().code();
+                    let expected = if order.contains(&Victim::Wrapper) { code } else { Some(137) };
+                    assert_eq!(code, expected, "{order:?}");
+                    eventually("the guardian is gone", || kill(holder.guardian, None).is_err());
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stopped_wrapper_loses_its_command_before_the_lock() {
+    let store = Store::ready();
+    let holder = Holder::of(&store, "n", &[]);
+    let next = follow(&store, "n", holder.command);
+    holder.wrapper.signal(Signal::SIGSTOP);
+    assert_alone(next);
+    holder.wrapper.signal(Signal::SIGCONT);
+    let said = holder.wrapper.stderr_line();
+    assert!(said.contains("\"n\" was lost while the command ran"), "{said}");
+    assert_eq!(holder.wrapper.wait().code(), Some(79));
+}
+
+#[test]
+fn a_stopped_wrapper_whose_guardian_is_killed_loses_its_command_at_once() {
+    let store = Store::ready();
+    let holder = Holder::of(&store, "n", &[]);
+    holder.wrapper.signal(Signal::SIGSTOP);
+    kill(holder.guardian, Signal::SIGKILL).unwrap();
+    eventually("the group is gone", || alive_in(holder.command).is_empty());
+    let early = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(early.status.code(), Some(75), "{early:?}");
+    holder.wrapper.signal(Signal::SIGCONT);
+    assert!(holder.wrapper.stderr_line().contains("guardian"));
+    assert_eq!(holder.wrapper.wait().code(), Some(137));
+}
+
+#[test]
+fn a_wrapper_that_is_stopped_for_a_moment_and_its_command_go_on() {
+    let store = Store::ready();
+    let holder =
+        Process::start_up(&mut store.under(BLOCK, &["--ttl", "15"], &["sh", "-c", "echo up; read line"]));
+    holder.signal(Signal::SIGSTOP);
+    pause(Duration::from_millis(500));
+    holder.signal(Signal::SIGCONT);
+    let busy = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(busy.status.code(), Some(75), "{busy:?}");
+    assert_eq!(holder.end().code(), Some(1)); // of `read` at the end of its input
+}
+
+#[test]
+fn a_stopped_guardian_or_command_changes_nothing() {
+    let store = Store::ready();
+    let holder = Holder::of(&store, "n", &[]);
+    kill(holder.guardian, Signal::SIGSTOP).unwrap();
+    kill(holder.command, Signal::SIGSTOP).unwrap();
+    // Longer than the ttl: the wrapper goes on renewing.
+    pause(Duration::from_secs(6));
+    let busy = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(busy.status.code(), Some(75), "{busy:?}");
+    kill(holder.command, Signal::SIGKILL).unwrap();
+    assert_eq!(holder.wrapper.wait().code(), Some(137));
+    let free = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(free.status.code(), Some(0), "{free:?}");
+}
+
+#[test]
+fn a_paused_server_ends_the_command_before_the_deadline() {
+    let store = Store::of_its_own();
+    for guardian_too in [false, true] {
+        let holder = Holder::of(&store, "n", &[]);
+        if guardian_too {
+            // Then it is the wrapper's.
+            kill(holder.guardian, Signal::SIGSTOP).unwrap();
+        }
+        store.server.pause().unwrap();
+        eventually("the group is gone", || alive_in(holder.command).is_empty());
+        store.server.resume().unwrap();
+        let said = holder.wrapper.stderr_line();
+        assert!(said.contains("not renewed before its deadline"), "{said}");
+        assert_eq!(holder.wrapper.wait().code(), Some(79));
+        let next = output(&mut store.under(BLOCK, &[], &["true"]));
+        assert_eq!(next.status.code(), Some(0), "{next:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_ends_the_command() {
+    let store = Store::of_its_own();
+    let holder = Holder::of(&store, "n", &[]);
+    store.server.kill().unwrap();
+    assert_eq!(holder.wrapper.wait().code(), Some(79));
+    assert!(alive_in(holder.command).is_empty());
+}
+
+#[test]
+fn a_cut_network_ends_the_command_before_somebody_else_has_the_lock() {
+    let store = Store::ready();
+    for stopped in [false, true] {
+        let wire = Wire::to(store.server.address());
+        let url = store.url().replace(&store.server.address().to_string(), &wire.address.to_string());
+        let mut wrapper = Command::new(BLOCK);
+        wrapper.env("LOCKS_URL", url).args(["--name", "n", "--ttl", TTL, "--", "sh", "-c", STUBBORN]);
+        let holder = Holder::start(&mut wrapper);
+        let next = follow(&store, "n", holder.command);
+        wire.cut();
+        if stopped {
+            holder.wrapper.signal(Signal::SIGSTOP);
+        }
+        assert_alone(next);
+        holder.wrapper.signal(Signal::SIGCONT);
+        assert_eq!(holder.wrapper.wait().code(), Some(79));
+    }
+}
+
+#[test]
+fn a_command_that_minds_term_may_clean_up() {
+    let store = Store::ready();
+    let script = "trap 'echo cleaned; exit 5' TERM; echo up; while :; do sleep 0.1; done";
+    let holder = Process::start_up(&mut store.under(BLOCK, &["--ttl", TTL], &["sh", "-c", script]));
+    assert_eq!(store.ask(&format!("DEL {{{}}}:1:l:n", store.namespace)), ":1");
+    assert_eq!(holder.line(), "cleaned");
+    assert_eq!(holder.wait().code(), Some(79));
+}
+
+#[test]
+fn whoever_wants_to_goes_on_without_the_lock() {
+    let store = Store::ready();
+    for how in ["warn", "ignore"] {
+        let options = ["--ttl", "2", "--on-lost", how, "--json-fd", "2"];
+        let script = "echo up; read line; exit 3";
+        let holder = Process::start_up(&mut store.under(BLOCK, &options, &["sh", "-c", script]));
+        assert_eq!(store.ask(&format!("DEL {{{}}}:1:l:n", store.namespace)), ":1");
+        let mut said = holder.stderr_line();
+        while !said.contains("\"event\":\"lost\"") {
+            said = holder.stderr_line();
+        }
+        let next = output(&mut store.under(BLOCK, &[], &["true"]));
+        assert_eq!(next.status.code(), Some(0), "{next:?}");
+        let (code, rest) = holder.end_and_listen();
+        assert_eq!(code, Some(3));
+        assert_eq!(rest.iter().any(|line| line.contains("the command goes on")), how == "warn", "{rest:?}");
+    }
+}
+
+#[test]
+fn what_the_command_leaves_in_its_group_is_ended_before_the_lock_is_given_back() {
+    let store = Store::ready();
+    let leave = "trap '' TERM; sleep 600 >/dev/null 2>&1 </dev/null & echo $$";
+    let left = output(&mut store.under(BLOCK, &["--kill-after", "0.2"], &["sh", "-c", leave]));
+    assert_eq!(left.status.code(), Some(0), "{left:?}");
+    let group = Pid::from_raw(text(&left.stdout).trim().parse().unwrap());
+    assert!(alive_in(group).is_empty());
+
+    // A daemon leaves the group, and with `--no-inherit` it needn't even do that.
+    let daemon = "setsid sleep 600 >/dev/null 2>&1 </dev/null & p=$!; \
+                  while test \"$(ps -o pgid= -p $p | tr -d ' ')\" = $$; do sleep 0.01; done; echo $p";
+    let sleeper = "sleep 600 >/dev/null 2>&1 </dev/null & echo $!";
+    for (options, script) in [(&[][..], daemon), (&["--no-inherit"], sleeper)] {
+        let left = output(&mut store.under(BLOCK, options, &["sh", "-c", script]));
+        assert_eq!(left.status.code(), Some(0), "{left:?}");
+        let daemon = Pid::from_raw(text(&left.stdout).trim().parse().unwrap());
+        kill(daemon, Signal::SIGKILL).unwrap();
+    }
+}
+
+#[test]
+fn a_kill_after_that_does_not_fit_the_ttl_is_a_usage_error_before_the_store_is_asked() {
+    // Nobody is there.
+    let mut command = Command::new(BLOCK);
+    command.args(["--url", "redis://127.0.0.1:1", "--ttl", "15", "--kill-after", "5", "true"]);
+    let refused = output(&mut command);
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+    assert_one_line("lock-block", &refused.stderr, &["--kill-after", "4s 500ms", "--ttl"]);
+}
+
+/// A connection that can be cut: what is under way is lost, and nobody gets through any more.
+struct Wire {
+    address: SocketAddr,
+    is_cut: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let wire = Self { address, is_cut: Arc::clone(&is_cut), streams: Arc::clone(&streams) };
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if is_cut.load(Ordering::SeqCst) {
+                    // It is accepted and never answered.
+                    streams.lock().unwrap().push(client);
+                    continue;
+                }
+                let server = TcpStream::connect(server).unwrap();
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    let is_cut = Arc::clone(&is_cut);
+                    thread::spawn(move || {
+                        let mut bytes = [0; 4_096];
+                        while let Ok(read @ 1..) = from.read(&mut bytes) {
+                            if !is_cut.load(Ordering::SeqCst) && to.write_all(&bytes[..read]).is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+                streams.lock().unwrap().extend([client, server]);
+            }
+        });
+        wire
+    }
+
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.cut();
+        for stream in self.streams.lock().unwrap().drain(..) {
+            stream.shutdown(std::net::Shutdown::Both).ok();
+        }
+    }
+}
