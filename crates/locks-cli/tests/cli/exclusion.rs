@@ -1,13 +1,15 @@
 //! Who is kept out, and for how long.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{Process, Sandbox, output, text};
 #[cfg(target_os = "linux")]
-use crate::support::{alive_in, eventually};
+use crate::support::{UNTIL_EOF, alive_in, eventually};
 
 /// The wrapper is killed: so is the command, and what it has started holds the lock until it ends.
 #[cfg(target_os = "linux")]
@@ -71,6 +73,50 @@ fn a_counter_loses_no_increment() {
         assert_eq!(process.wait().code(), Some(0));
     }
     assert_eq!(fs::read_to_string(&counter).unwrap(), "2000\n");
+}
+
+/// The same file by flock(1) and by us, whoever has it, waits for it or shares it.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_existing_path_is_locked_as_flock_locks_it() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("job.lock");
+    fs::write(&path, "what was in it").unwrap();
+    let (name, url) = (path.to_str().unwrap(), format!("{}?names=paths", sandbox.url()));
+    let ours = |mut command: Command, options: &[&str]| {
+        command.args(["--url", &url, "--name", name]).args(options);
+        command
+    };
+    let theirs = |options: &[&str]| {
+        let mut command = sandbox.tool("flock");
+        command.args(options).arg(name);
+        command
+    };
+    let code = |command: &mut Command| output(command.arg("true")).status.code();
+
+    let held = Process::start_up(theirs(&["-x"]).args(UNTIL_EOF));
+    assert_eq!(code(&mut ours(sandbox.abort(), &["--"])), Some(75), "flock(1) has it");
+    assert_eq!(code(&mut ours(sandbox.abort(), &["--shared", "--"])), Some(75), "flock(1) has it");
+    let waits = Process::start(ours(sandbox.block(), &["-v", "--"]).args(UNTIL_EOF));
+    assert!(waits.stderr_line().contains("waiting"));
+    held.end();
+    assert_eq!(waits.line(), "up");
+    assert_eq!(code(&mut theirs(&["-n", "-x"])), Some(1), "lock-block has it");
+    assert_eq!(code(&mut theirs(&["-n", "-s"])), Some(1), "lock-block has it");
+    let waits_there = Process::start(theirs(&["-x"]).args(UNTIL_EOF));
+    waits.end();
+    assert_eq!(waits_there.line(), "up");
+    waits_there.end();
+
+    let reads = Process::start_up(theirs(&["-s"]).args(UNTIL_EOF));
+    assert_eq!(code(&mut ours(sandbox.abort(), &["--shared", "--"])), Some(0), "they share it");
+    assert_eq!(code(&mut ours(sandbox.abort(), &["--"])), Some(75), "a reader has it");
+    reads.end();
+    let reads = Process::start_up(ours(sandbox.block(), &["--shared", "--"]).args(UNTIL_EOF));
+    assert_eq!(code(&mut theirs(&["-n", "-s"])), Some(0), "they share it");
+    assert_eq!(code(&mut theirs(&["-n", "-x"])), Some(1), "a reader has it");
+    reads.end();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "what was in it");
 }
 
 /// Two directories are two worlds, and so are two names.
