@@ -1,4 +1,4 @@
-//! The engine's paths over a store with a ttl, restarts and a bad line.
+//! The paths of the exclusive lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,29 +6,10 @@ use std::time::{Duration, Instant};
 
 use locks_api::{Busy, ErrorKind, Locks, LossReason, Outcome};
 use locks_backend_memory::MemoryBackend;
-use locks_backend_memory::emulated::{Carrier, Crash, EmulatedStore, Emulation, Line};
+use locks_backend_memory::emulated::{Carrier, Crash, EmulatedStore, Emulation};
 use tokio::time::timeout;
 
-const MS: Duration = Duration::from_millis(1);
-
-fn store() -> EmulatedStore {
-    EmulatedStore::new(Emulation::default())
-}
-
-fn connect(store: &EmulatedStore) -> (Locks, Line) {
-    let (backend, line) = store.connect();
-    (Locks::new(backend), line)
-}
-
-/// Waits until `done`, at most for 10 s.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
-        #[expect(clippy::disallowed_methods, reason = "the store's inner state has no event to wait for")]
-        tokio::time::sleep(MS).await;
-    }
-}
+use super::{MS, connect, store, until};
 
 #[tokio::test]
 async fn renewal_keeps_a_lock_past_its_ttl() {

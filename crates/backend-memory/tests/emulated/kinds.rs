@@ -1,4 +1,4 @@
-//! All kinds of locks over a store with a ttl and a bad line.
+//! All kinds of locks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,29 +6,10 @@ use std::time::{Duration, Instant};
 
 use locks_api::{Busy, ErrorKind, Locks, LossReason, Outcome};
 use locks_backend_memory::MemoryStore;
-use locks_backend_memory::emulated::{Carrier, Crash, EmulatedStore, Emulation, Line};
+use locks_backend_memory::emulated::{Carrier, Crash, EmulatedStore, Emulation};
 use tokio::time::timeout;
 
-const MS: Duration = Duration::from_millis(1);
-
-fn store() -> EmulatedStore {
-    EmulatedStore::new(Emulation::default())
-}
-
-fn connect(store: &EmulatedStore) -> (Locks, Line) {
-    let (backend, line) = store.connect();
-    (Locks::new(backend), line)
-}
-
-/// Waits until `done`, at most for 10 s.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
-        #[expect(clippy::disallowed_methods, reason = "the store's inner state has no event to wait for")]
-        tokio::time::sleep(MS).await;
-    }
-}
+use super::{MS, connect, store, until};
 
 /// Five hundred tasks want a permit each, and the store sees some of them at a time.
 #[tokio::test]

@@ -169,56 +169,73 @@ async fn holders_killed_one_after_the_other(space: Space) -> Verdict {
 const MANY: usize = 500;
 
 async fn killed_at_random_moments(space: Space) -> Verdict {
-    let name = space.name("victims");
-    let history = HistoryFile::new();
     let kills = kills(&space, MANY, 15);
-    // Long enough that most of the time somebody holds, also where waiters only ask now and then.
-    let hold = Duration::from_millis(if kills == MANY { 1 } else { 10 });
-    let hammer = Order::Hammer(Hammer {
-        name: name.clone(),
-        mix: Mix::Exclusive,
-        ttl: space.short_ttl(),
-        rounds: u32::MAX,
-        until: u64::MAX,
-        hold,
-        history: Some(history.path().to_owned()),
-        witness: true,
-        patient: false,
-    });
-    let mut workers = space.workers(3).await?;
-    for worker in &mut workers {
-        worker.order(&hammer)?;
-    }
-    let mut written = 0;
-    for _ in 0..kills {
-        let length = || fs::metadata(history.path()).map_or(0, |file| file.len());
-        eventually(space.crash_limit(), "any progress after a kill", || length() > written).await?;
-        written = length();
-        pause_for(Duration::from_micros(fastrand::u64(..5_000))).await;
-        let victim = &mut workers[fastrand::usize(..3)];
-        victim.kill()?;
-        // It may have had something to say before.
-        still_at_work(victim).await?;
-        *victim = space.worker().await?;
-        victim.order(&hammer)?;
-    }
-    // Where a dead holder's lock is free only after its ttl, the kills leave little time for grants.
-    let enough = kills / 3;
-    let worked = || history::read(history.path()).is_ok_and(|events| grants(&events) > enough);
-    eventually(space.crash_limit() * 10, "enough grants between and after the kills", worked).await?;
-    for worker in &mut workers {
-        worker.kill()?;
-        still_at_work(worker).await?;
-    }
-    let locks = space.connect().await?;
-    becomes_free(&locks, &name, space.crash_limit() * 2).await?;
-
+    let victims = Victims { mix: Mix::Exclusive, workers: 3, kills, hurried: kills == MANY };
+    let (_, history) = victims.kill_at_random(&space).await?;
     let events = history::read(history.path())?;
     let released =
         events.iter().filter(|event| event.op == Op::Release && event.phase == Phase::Invoke).count();
     // By chance all of a few may have been waiters; of many, never.
     check!(grants(&events) > released || kills < MANY, "nobody was killed while it held the lock");
     check_history_file(history.path(), 1, Strictness::Crashes)
+}
+
+/// Workers that take a lock in turns until they are killed.
+struct Victims {
+    mix: Mix,
+    workers: usize,
+    kills: usize,
+    /// Whether they hold it for a moment only. Otherwise it is long enough that most of the time somebody holds, also where waiters only ask now
+    /// and then.
+    hurried: bool,
+}
+
+impl Victims {
+    /// Kills them at random moments, so many times, and the last of them in the end; sees that they got on meanwhile and that the lock becomes free.
+    /// Its name, and what they did.
+    async fn kill_at_random(self, space: &Space) -> Result<(String, HistoryFile), Failure> {
+        let name = space.name("victims");
+        let history = HistoryFile::new();
+        let hammer = Order::Hammer(Hammer {
+            name: name.clone(),
+            mix: self.mix,
+            ttl: space.short_ttl(),
+            rounds: u32::MAX,
+            until: u64::MAX,
+            hold: Duration::from_millis(if self.hurried { 1 } else { 10 }),
+            history: Some(history.path().to_owned()),
+            witness: true,
+            patient: false,
+        });
+        let mut workers = space.workers(self.workers).await?;
+        for worker in &mut workers {
+            worker.order(&hammer)?;
+        }
+        let mut written = 0;
+        for _ in 0..self.kills {
+            let length = || fs::metadata(history.path()).map_or(0, |file| file.len());
+            eventually(space.crash_limit(), "any progress after a kill", || length() > written).await?;
+            written = length();
+            pause_for(Duration::from_micros(fastrand::u64(..5_000))).await;
+            let victim = &mut workers[fastrand::usize(..self.workers)];
+            victim.kill()?;
+            // It may have had something to say before.
+            still_at_work(victim).await?;
+            *victim = space.worker().await?;
+            victim.order(&hammer)?;
+        }
+        // Where a dead holder's lock is free only after its ttl, the kills leave little time for grants.
+        let enough = self.kills / 3;
+        let worked = || history::read(history.path()).is_ok_and(|events| grants(&events) > enough);
+        eventually(space.crash_limit() * 10, "enough grants between and after the kills", worked).await?;
+        for worker in &mut workers {
+            worker.kill()?;
+            still_at_work(worker).await?;
+        }
+        let locks = space.connect().await?;
+        becomes_free(&locks, &name, space.crash_limit() * 2).await?;
+        Ok((name, history))
+    }
 }
 
 fn grants(events: &[history::Event]) -> usize {

@@ -1,9 +1,8 @@
 //! Holders and waiters of all kinds of locks that are killed.
 
-use std::fs;
 use std::time::Duration;
 
-use super::{grants, kills, still_at_work};
+use super::{Victims, kills};
 use crate::cases::Case;
 use crate::cases::election::VALUES;
 use crate::cases::process::PROCESSES;
@@ -11,11 +10,10 @@ use crate::cases::rw::READERS;
 use crate::cases::semaphore::PERMITS;
 use crate::cases::wanting::{becomes_free_for, begin, gets, has, is_refused, still_waits};
 use crate::checker::Strictness;
-use crate::history;
 use crate::kind::{Held, Kind, Want};
 use crate::space::{PROMPT, Space, becomes_free, check_history_file, is_busy};
-use crate::verdict::{Verdict, check, eventually, pause_for, within};
-use crate::worker::{Hammer, HistoryFile, Mix, Order};
+use crate::verdict::{Verdict, check, pause_for, within};
+use crate::worker::{Mix, Order};
 
 pub(in crate::cases) const CASES: &[Case] = &[
     Case::new(
@@ -271,46 +269,11 @@ async fn a_killed_candidate_holds_up_nobody(space: Space) -> Verdict {
 const MANY: usize = 120;
 
 async fn killed_at_random(space: &Space, mix: Mix) -> Verdict {
-    let name = space.name("victims");
-    let history = HistoryFile::new();
     let kills = kills(space, MANY, 8);
-    let hammer = Order::Hammer(Hammer {
-        name: name.clone(),
-        mix,
-        ttl: space.short_ttl(),
-        rounds: u32::MAX,
-        until: u64::MAX,
-        hold: Duration::from_millis(if kills == MANY { 1 } else { 10 }),
-        history: Some(history.path().to_owned()),
-        witness: true,
-        patient: false,
-    });
-    let mut workers = space.workers(4).await?;
-    for worker in &mut workers {
-        worker.order(&hammer)?;
-    }
-    let mut written = 0;
-    for _ in 0..kills {
-        let length = || fs::metadata(history.path()).map_or(0, |file| file.len());
-        eventually(space.crash_limit(), "any progress after a kill", || length() > written).await?;
-        written = length();
-        pause_for(Duration::from_micros(fastrand::u64(..5_000))).await;
-        let victim = &mut workers[fastrand::usize(..4)];
-        victim.kill()?;
-        // It may have had something to say before.
-        still_at_work(victim).await?;
-        *victim = space.worker().await?;
-        victim.order(&hammer)?;
-    }
-    let worked = || history::read(history.path()).is_ok_and(|events| grants(&events) > kills / 3);
-    eventually(space.crash_limit() * 10, "enough grants between and after the kills", worked).await?;
-    for worker in &mut workers {
-        worker.kill()?;
-        still_at_work(worker).await?;
-    }
-    let locks = space.connect().await?;
-    becomes_free(&locks, &name, space.crash_limit() * 2).await?;
+    let victims = Victims { mix, workers: 4, kills, hurried: kills == MANY };
+    let (name, history) = victims.kill_at_random(space).await?;
     if let Mix::Permits { limit } = mix {
+        let locks = space.connect().await?;
         becomes_free_for(&locks, &Want::new(Kind::Permits { count: limit, limit }, &name), PROMPT).await?;
     }
     check_history_file(history.path(), 1, Strictness::Crashes)
