@@ -81,14 +81,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// How often CI runs each case, beyond the once of `cargo xtask test`.
-const REPEATS: &str = "3";
+const REPEATS: &str = "2";
 
-/// How often it does with a backend on a server, where cases take longer, and how many at a time: they mostly wait for expiries and graces.
+/// How often it does with a backend on a server, where cases take longer.
 const REPEATS_ON_SERVERS: &str = "1";
-const AT_A_TIME_ON_SERVERS: &str = "4";
+
+/// How many cases run at a time: they mostly wait, for expiries and graces.
+const AT_A_TIME: &str = "4";
 
 /// How many seeds of the simulation CI tries, beyond those of `cargo xtask test`.
-const SEEDS: &str = "20000";
+const SEEDS: &str = "10000";
 
 /// What CI runs beyond the tests, which contain every case, every broken backend and the first seeds once.
 ///
@@ -101,12 +103,9 @@ pub(crate) fn again(servers: &Servers) -> Result<()> {
         let package = format!("locks-backend-{backend}");
         let mut kit = cargo(["test", "--locked", "--package", &package, "--test", "conformance"]);
         kit.envs(servers.environment());
-        if servers::is_on_a_server(&backend) {
-            kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS_ON_SERVERS);
-            kit.args(["--", "--test-threads", AT_A_TIME_ON_SERVERS]);
-        } else {
-            kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS);
-        }
+        let on_a_server = servers::is_on_a_server(&backend);
+        kit.env("LOCKS_CONFORMANCE_REPEAT", if on_a_server { REPEATS_ON_SERVERS } else { REPEATS });
+        kit.args(["--", "--test-threads", AT_A_TIME]);
         totals += run_tests(&mut kit)?;
     }
     let mut simulation = cargo(["test", "--locked", "--package", "locks-api", "--lib", "simulation"]);
