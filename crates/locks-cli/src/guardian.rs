@@ -2,8 +2,8 @@
 //! the wrapper is stopped or killed.
 //!
 //! The wrapper tells it the command's process group and, after every renewal, the hours at which the group has to go. Once they have passed it sends TERM,
-//! then KILL. When the wrapper is gone it kills at once. And should the guardian itself be killed, the kernel kills the group: the two
-//! hold the ends of a socket, the leash, that does so when either end is closed.
+//! then KILL. When the wrapper is gone it kills at once. And should one of the two be killed while the other stands still, the kernel kills the group: each holds an
+//! end of two sockets, the leashes, one of which does so when the wrapper's end is closed and the other when the guardian's is.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -30,17 +30,27 @@ pub(crate) struct Hours {
 pub(crate) struct Guardian {
     pid: Pid,
     channel: Arc<UnixStream>,
-    /// Our end of the leash, and the guardian's, which we keep until the command has put it on.
-    leash: Arc<(OwnedFd, OwnedFd)>,
+    leashes: Arc<Leashes>,
     /// What it was told last.
     told: Option<Hours>,
+}
+
+/// Sockets whose other ends take the command along when they are closed.
+#[derive(Debug)]
+struct Leashes {
+    /// The other end is the guardian's, and nobody else has it: it goes with the guardian, whatever we are doing then.
+    to_the_guardian: OwnedFd,
+    /// It goes with us.
+    ours: OwnedFd,
+    /// The other end of `ours`, which the guardian has as well; we keep it until the command has put it on.
+    its: OwnedFd,
 }
 
 /// What the command does about the guardian before it becomes itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     channel: Arc<UnixStream>,
-    leash: Arc<(OwnedFd, OwnedFd)>,
+    leashes: Arc<Leashes>,
 }
 
 /// The guardian on duty: the command has introduced itself.
@@ -48,7 +58,9 @@ pub(crate) struct Introduction {
 pub(crate) struct OnDuty {
     pid: Pid,
     channel: UnixStream,
-    leash: OwnedFd,
+    to_the_guardian: OwnedFd,
+    /// Closed with us.
+    _ours: OwnedFd,
     told: Option<Hours>,
 }
 
@@ -69,17 +81,18 @@ impl Guardian {
     /// If there can't be another process.
     pub(crate) fn start() -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
+        let (to_the_guardian, the_guardians) = UnixStream::pair()?;
         let (ours, its) = UnixStream::pair()?;
-        let leash = (OwnedFd::from(ours), OwnedFd::from(its));
         channel.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
-        let pid = system::fork(|| watch(&theirs, leash.1.as_fd()))?;
-        Ok(Self { pid, channel: Arc::new(channel), leash: Arc::new(leash), told: None })
+        let pid = system::fork(|| watch(&theirs, [the_guardians.as_fd(), its.as_fd()]))?;
+        let leashes = Leashes { to_the_guardian: to_the_guardian.into(), ours: ours.into(), its: its.into() };
+        Ok(Self { pid, channel: Arc::new(channel), leashes: Arc::new(leashes), told: None })
     }
 
     /// For the command.
     pub(crate) fn introduction(&self) -> Introduction {
-        Introduction { channel: Arc::clone(&self.channel), leash: Arc::clone(&self.leash) }
+        Introduction { channel: Arc::clone(&self.channel), leashes: Arc::clone(&self.leashes) }
     }
 
     /// When the command runs and its [`Introduction`] is dropped.
@@ -90,9 +103,10 @@ impl Guardian {
     pub(crate) fn on_duty(self) -> io::Result<OnDuty> {
         let held = |_| io::Error::other("the command's introduction is still there");
         let channel = Arc::try_unwrap(self.channel).map_err(|_| held(()))?;
-        // The other end is the guardian's alone from now on.
-        let (leash, _) = Arc::try_unwrap(self.leash).map_err(|_| held(()))?;
-        Ok(OnDuty { pid: self.pid, channel, leash, told: self.told })
+        // Its end of ours is the guardian's alone from now on.
+        let Leashes { to_the_guardian, ours, its: _ } =
+            Arc::try_unwrap(self.leashes).map_err(|_| held(()))?;
+        Ok(OnDuty { pid: self.pid, channel, to_the_guardian, _ours: ours, told: self.told })
     }
 
     /// The command could not be started.
@@ -102,15 +116,15 @@ impl Guardian {
 }
 
 impl Introduction {
-    /// Puts the process that calls it, a leader of its process group, on the leash and under the guardian's eyes. Makes system calls only.
+    /// Puts the process that calls it, a leader of its process group, on the leashes and under the guardian's eyes. Makes system calls only.
     ///
     /// # Errors
     ///
     /// If the guardian is gone, or the operating system refuses.
     pub(crate) fn given(&self) -> io::Result<()> {
         let group = Pid::this();
-        system::kill_on_hang_up(self.leash.0.as_fd(), group)?;
-        system::kill_on_hang_up(self.leash.1.as_fd(), group)?;
+        system::kill_on_hang_up(self.leashes.to_the_guardian.as_fd(), group)?;
+        system::kill_on_hang_up(self.leashes.its.as_fd(), group)?;
         let message = Message::Group(group).bytes();
         (&*self.channel).write_all(&message)
     }
@@ -148,8 +162,8 @@ impl OnDuty {
 
     /// Ends its duty and spares whatever is left of the command's process group.
     pub(crate) fn dismiss(self) {
-        // Its end of the leash is closed first, and ours does nothing any more.
-        if system::spare_on_hang_up(&self.leash).is_ok() {
+        // Its ends are closed first, and ours does nothing any more.
+        if system::spare_on_hang_up(&self.to_the_guardian).is_ok() {
             end(self.pid);
         }
     }
@@ -214,7 +228,7 @@ const NAP: u16 = 500;
 
 /// The guardian's life. Other threads of the wrapper may have held locks when it was forked, the memory allocator's among them:
 /// it only makes system calls.
-fn watch(wrapper: &UnixStream, leash: BorrowedFd<'_>) {
+fn watch(wrapper: &UnixStream, leashes: [BorrowedFd<'_>; 2]) {
     // What is meant for the wrapper, such as a key of the terminal, is not for us.
     SigSet::all().thread_block().ok();
     // Nor are we to be stopped or killed with its process group, and it is not to be found by its name.
@@ -223,7 +237,8 @@ fn watch(wrapper: &UnixStream, leash: BorrowedFd<'_>) {
     nix::sys::prctl::set_name(c"lock-guardian").ok();
     // Whoever waits for the end of a pipe, or wants to unmount, does not wait for us.
     chdir(c"/").ok();
-    system::close_all_but([wrapper.as_raw_fd(), leash.as_raw_fd()]);
+    let [one, other] = leashes.map(|leash| leash.as_raw_fd());
+    system::close_all_but([wrapper.as_raw_fd(), one, other]);
 
     let mut watch = Watch { group: None, hours: None, termed: false };
     loop {

