@@ -67,8 +67,25 @@ fn inside(effort: Effort, server: &Server, table: &mut Table) -> Result<()> {
 
 /// The commands that only the scripts of locks use, inside. One that is missing here would count as a request.
 const OURS: &[&str] = &[
-    "get", "hdel", "hget", "hgetall", "hset", "lindex", "lpos", "lrange", "lrem", "pexpire", "publish",
-    "pubsub|numsub", "rpush", "set", "time", "zadd", "zrange", "zrem", "zscore",
+    "get",
+    "hdel",
+    "hget",
+    "hgetall",
+    "hset",
+    "lindex",
+    "lpos",
+    "lrange",
+    "lrem",
+    "pexpire",
+    "publish",
+    "pubsub|numsub",
+    "rpush",
+    "set",
+    "time",
+    "zadd",
+    "zrange",
+    "zrem",
+    "zscore",
 ];
 
 /// The commands that only the scripts of rslock use, inside.

@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use locks_api::spi::{
-    Abilities, Attempt, Backend, Boottime, Claim, ClaimId, Events, Expiry, Fairness, Grant, Guarantees, Inline,
-    Released, Renewed, Result, Scope, TokenBlock, TtlLimits, async_trait,
+    Abilities, Attempt, Backend, Boottime, Claim, ClaimId, Events, Expiry, Fairness, Grant, Guarantees,
+    Inline, Released, Renewed, Result, Scope, TokenBlock, TtlLimits, async_trait,
 };
 use locks_api::{Error, ErrorKind, LockName, LossReason};
 
