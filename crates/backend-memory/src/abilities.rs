@@ -109,7 +109,7 @@ impl Inspect for MemoryBackend {
         let broken: Vec<_> = broken;
         for held in &broken {
             if let Some(events) = &held.beside {
-                events.lost(name.clone(), held.claim.id, LossReason::Revoked);
+                events.lost(name.clone(), held.claim.id, None, LossReason::Revoked);
             }
         }
         rows.freed(name)?;

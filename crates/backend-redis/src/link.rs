@@ -103,7 +103,7 @@ impl Link {
         Self {
             client,
             options,
-            scripts: Scripts::new(kept, str::to_owned),
+            scripts: Scripts::new(kept),
             prefix,
             listener,
             instance: OnceLock::new(),
@@ -114,7 +114,7 @@ impl Link {
     }
 
     pub(crate) fn edit_scripts(&mut self, edit: impl Fn(&str) -> String) {
-        self.scripts = Scripts::new(self.options.max_ttl + IDLE_LOCKS_ARE_KEPT_FOR, edit);
+        self.scripts.edit(edit);
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -225,9 +225,9 @@ impl Link {
     ) -> Result<Value> {
         let epoch = session.epoch();
         let ask = async {
-            match session.ask(&script.command("EVALSHA", &step.hash, &self.prefix, &epoch)).await {
+            match session.ask(&script.command("EVALSHA", step.hash(), &self.prefix, &epoch)).await {
                 Err(error) if error.code() == Some("NOSCRIPT") => {
-                    session.ask(&script.command("EVAL", &step.text, &self.prefix, &epoch)).await
+                    session.ask(&script.command("EVAL", step.text(), &self.prefix, &epoch)).await
                 }
                 answer => answer,
             }
@@ -396,9 +396,9 @@ impl Link {
             command
         };
         let ask = async {
-            match session.ask(&command("EVALSHA", step.hash.as_str())).await {
+            match session.ask(&command("EVALSHA", step.hash())).await {
                 Err(error) if error.code() == Some("NOSCRIPT") => {
-                    session.ask(&command("EVAL", step.text.as_str())).await
+                    session.ask(&command("EVAL", step.text())).await
                 }
                 answer => answer,
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use locks_api::spi::{Claim, ClaimId, Events};
+use locks_api::spi::{Claim, ClaimId, Events, StoreClock};
 use locks_api::{Boottime, LockName};
 use redis::{PushInfo, PushKind, Value};
 
@@ -19,8 +19,8 @@ pub(crate) struct Listener {
     events: OnceLock<Events>,
     /// The claims that may be granted by a push: a message names no more than the claim.
     waiting: Mutex<HashMap<ClaimId, Claim>>,
-    /// The server's latest time that is known, and an instant before which its clock did not show that.
-    clock: Mutex<Option<(Boottime, Duration)>>,
+    /// The server's latest time that is known.
+    clock: Mutex<Option<StoreClock>>,
 }
 
 impl Listener {
@@ -47,7 +47,7 @@ impl Listener {
 
     /// The server showed `time` in the answer to what was sent at `sent`.
     pub(crate) fn set_clock(&self, sent: Boottime, time: Duration) {
-        *self.clock() = Some((sent, time));
+        *self.clock() = Some(StoreClock::new(sent, time));
     }
 
     /// The store is in a new epoch, and may be another server with another clock.
@@ -98,7 +98,7 @@ impl Listener {
                     );
                 }
             }
-            Message::Lost(claim, reason, name) => about(name, |name| events.lost(name, claim, reason)),
+            Message::Lost(claim, reason, name) => about(name, |name| events.lost(name, claim, None, reason)),
             Message::Asked(claim, name) => about(name, |name| events.asked(name, claim)),
             Message::Hint(name) => about(name, |name| events.hint(name)),
             Message::Changed(name) => about(name, |name| events.changed(name)),
@@ -107,10 +107,10 @@ impl Listener {
 
     /// An instant that had not passed when the server's clock showed `time`, if both clocks run at the same rate.
     fn since(&self, time: Duration) -> Option<Boottime> {
-        self.clock().map(|(sent, shown)| sent.after(time.saturating_sub(shown)))
+        self.clock().map(|clock| clock.instant_of(time))
     }
 
-    fn clock(&self) -> MutexGuard<'_, Option<(Boottime, Duration)>> {
+    fn clock(&self) -> MutexGuard<'_, Option<StoreClock>> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,5 +1,6 @@
 //! The steps as scripts, which the server runs atomically.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use redis::Script;
@@ -23,13 +24,10 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    /// All of them, each as `edit` leaves it. Records are kept for so long after their last change.
-    pub(crate) fn new(kept: Duration, edit: impl Fn(&str) -> String) -> Self {
-        let step = |flags: &str, parts: &[&str]| {
-            let kept = kept.as_millis();
-            Step::new(&edit(&format!("#!lua{flags}\nlocal KEPT = '{kept}'\n{}", parts.concat())))
-        };
-        let lock = |flags: &str, last: &str| step(flags, &[TIME, EPOCH, LOCK, QUEUE, last]);
+    /// All of them, none of them put together yet. Records are kept for so long after their last change.
+    pub(crate) fn new(kept: Duration) -> Self {
+        let step = |flags, parts: &[&'static str]| Step::new(kept, flags, parts);
+        let lock = |flags, last| step(flags, &[TIME, EPOCH, LOCK, QUEUE, last]);
         Self {
             acquire: step(
                 "",
@@ -67,6 +65,27 @@ impl Scripts {
             epoch: step("", &[include_str!("scripts/open_epoch.lua")]),
         }
     }
+
+    /// Leaves each of them as `edit` does.
+    pub(crate) fn edit(&mut self, edit: impl Fn(&str) -> String) {
+        for step in [
+            &mut self.acquire,
+            &mut self.together,
+            &mut self.renew,
+            &mut self.release,
+            &mut self.complete,
+            &mut self.cancel,
+            &mut self.downgrade,
+            &mut self.publish,
+            &mut self.leader,
+            &mut self.state,
+            &mut self.break_lock,
+            &mut self.revoke,
+            &mut self.epoch,
+        ] {
+            step.script = OnceLock::from(Hashed::new(edit(step.text())));
+        }
+    }
 }
 
 const TIME: &str = include_str!("scripts/time.lua");
@@ -81,15 +100,47 @@ const FULL: &str = " flags=allow-oom";
 /// What only looks: the server sees to it.
 const READS: &str = " flags=no-writes";
 
-/// One script and its hash.
+/// One script, which is put together and hashed when it is needed first: to do that for all of them takes longer than a lock, and a process that
+/// takes one lock needs three.
 #[derive(Debug)]
 pub(crate) struct Step {
-    pub(crate) text: String,
-    pub(crate) hash: String,
+    kept: Duration,
+    flags: &'static str,
+    parts: Vec<&'static str>,
+    script: OnceLock<Hashed>,
+}
+
+#[derive(Debug)]
+struct Hashed {
+    text: String,
+    hash: String,
 }
 
 impl Step {
-    fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), hash: Script::new(text).get_hash().to_owned() }
+    fn new(kept: Duration, flags: &'static str, parts: &[&'static str]) -> Self {
+        Self { kept, flags, parts: parts.to_vec(), script: OnceLock::new() }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.script().text
+    }
+
+    /// What a server that knows the text calls it.
+    pub(crate) fn hash(&self) -> &str {
+        &self.script().hash
+    }
+
+    fn script(&self) -> &Hashed {
+        self.script.get_or_init(|| {
+            let Self { kept, flags, parts, .. } = self;
+            Hashed::new(format!("#!lua{flags}\nlocal KEPT = '{}'\n{}", kept.as_millis(), parts.concat()))
+        })
+    }
+}
+
+impl Hashed {
+    fn new(text: String) -> Self {
+        let hash = Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use locks_conformance::{Outcome, Suite};
+use locks_conformance::Suite;
 use space::{Making, Sound, Space};
 
 /// Gives back whatever holds the lock: nobody asks who.
@@ -177,21 +177,8 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// A flaw that needs a moment to show, as one that a renewal may hide, has so many runs to.
-const RUNS: usize = 5;
-
 fn rejects(suite: &Suite, broken: &str, case: &str, twin: &str) -> Result<(), Failed> {
-    let mut outcomes = (0..RUNS).map(|_| suite.run(broken, case).outcome);
-    let seen = match outcomes.find(|outcome| *outcome != Outcome::Passed) {
-        Some(Outcome::Failed(why)) if why.contains("seen at") => {
-            why.lines().next().unwrap_or_default().to_owned()
-        }
-        other => return Err(format!("{case} did not reject {broken}: {other:?}").into()),
-    };
-    let twin = suite.run(twin, case);
-    if twin.outcome != Outcome::Passed {
-        return Err(format!("the correct twin did not pass: {twin}").into());
-    }
+    let seen = suite.reject(broken, case, twin)?;
     println!("\nbroken: {broken} rejected by {case}\n  {seen}");
     Ok(())
 }

@@ -101,7 +101,8 @@ impl Error {
         self.edit(|inner| inner.busy = Some(busy))
     }
 
-    pub(crate) fn lost(reason: LossReason) -> Self {
+    /// That a lock was lost, and why: for what backends offer on guards, such as a check inside a database's transaction.
+    pub fn lost(reason: LossReason) -> Self {
         Self::new(ErrorKind::Lost, format!("the lock was lost: {reason}"))
             .edit(|inner| inner.loss = Some(reason))
     }

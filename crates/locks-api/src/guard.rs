@@ -11,7 +11,7 @@ use crate::loss::LossReason;
 use crate::name::LockName;
 use crate::request::{Confirmation, until_lost};
 use crate::scope::{self, Frame};
-use crate::spi::{ClaimId, Grant, Mode, Offer};
+use crate::spi::{Backend, ClaimId, Grant, Mode, Offer};
 use crate::token::FencingToken;
 
 /// A lock that is held.
@@ -112,6 +112,11 @@ impl LockGuard {
     /// process share it; the fencing token tells them apart.
     pub fn claim_id(&self) -> ClaimId {
         self.lease.claim()
+    }
+
+    /// The store that keeps the lock, for what its backend offers on guards.
+    pub fn backend(&self) -> &dyn Backend {
+        self.handle.engine.backend()
     }
 
     /// Says that somebody outside this process relies on this grant (a child process, a transaction, a script), and returns the

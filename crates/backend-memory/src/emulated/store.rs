@@ -337,7 +337,7 @@ impl EmulatedStore {
         let may_move = !expired.is_empty() || !row.waiting.is_empty();
         for held in expired {
             state.tell(held.claim.instance, |events| {
-                events.lost(name.clone(), held.claim.id, LossReason::Expired);
+                events.lost(name.clone(), held.claim.id, None, LossReason::Expired);
             });
         }
         if may_move {
@@ -388,7 +388,7 @@ impl EmulatedStore {
         row.held = kept;
         for held in &broken {
             state.tell(held.claim.instance, |events| {
-                events.lost(name.clone(), held.claim.id, LossReason::Revoked);
+                events.lost(name.clone(), held.claim.id, None, LossReason::Revoked);
             });
         }
         self.freed(state, name, now);

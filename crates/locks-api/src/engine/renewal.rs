@@ -134,7 +134,9 @@ impl Core {
         now: Boottime,
     ) {
         let Some(key) = self.find(&grant.name, grant.claim) else { return };
-        let Some(hold) = self.entries[key].hold_of(grant.claim) else { return };
+        // Meanwhile the claim may have lost this grant and got a later one: what is said of the first means nothing to that.
+        let hold = self.entries[key].hold_of(grant.claim).filter(|hold| hold.grant.is_same_as(grant));
+        let Some(hold) = hold else { return };
         match reply {
             Ok(Renewed::Extended(Expiry::Never)) => self.answer_extensions(key, sent, || Answer::Done),
             Ok(Renewed::Extended(Expiry::In(remaining))) => self.extended(key, *remaining, sent, now),

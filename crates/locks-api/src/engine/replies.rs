@@ -145,9 +145,10 @@ impl Core {
                     self.owe_release(Return { grant, completed: false }, None, forgotten_at, now);
                 }
             },
-            Event::Lost { name, claim, reason } => {
+            Event::Lost { name, claim, last, reason } => {
                 if let Some(key) = self.find(&name, claim)
-                    && self.entries[key].hold_of(claim).is_some()
+                    && let Some(hold) = self.entries[key].hold_of(claim)
+                    && last.is_none_or(|last| last == hold.grant.tokens.last())
                 {
                     self.lose(key, reason, now);
                 }
@@ -399,8 +400,9 @@ mod tests {
     use super::super::ticket::{Granted, Patience, Terms, TicketKey, Wish};
     use super::*;
     use crate::caller::Caller;
+    use crate::loss::LossReason;
     use crate::name::LockName;
-    use crate::spi::TokenBlock;
+    use crate::spi::{Renewed, TokenBlock};
     use crate::token::FencingToken;
 
     fn core() -> Core {
@@ -463,6 +465,26 @@ mod tests {
         core.released(&grant, &Ok(Released::Done), now);
         assert!(matches!(answer(&mut core, ticket), Poll::Ready(Answer::Done)));
         assert!(core.is_settled());
+    }
+
+    /// A claim that expired unseen is sent again and granted anew. What comes late about its first grant, by another way, is not about the second.
+    #[test]
+    fn what_is_said_of_an_earlier_grant_does_not_touch_the_present_one() {
+        let (now, mut core) = (Boottime::now(), core());
+        let (grant, granted) = take(&mut core, now);
+        let mut earlier = grant.clone();
+        earlier.tokens = TokenBlock::new(FencingToken::new(3).unwrap(), 1).unwrap();
+        core.renewed(&earlier, now, &Ok(Renewed::Lost(LossReason::Expired)), now);
+        let lost = |last| Event::Lost {
+            name: grant.name.clone(),
+            claim: grant.claim,
+            last,
+            reason: LossReason::Expired,
+        };
+        core.event(lost(Some(earlier.tokens.last())), now);
+        assert!(granted.lease.is_held_at(now));
+        core.event(lost(Some(grant.tokens.last())), now);
+        assert!(!granted.lease.is_held_at(now));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{ClaimId, Grant};
 use crate::clock::Boottime;
 use crate::loss::LossReason;
 use crate::name::LockName;
+use crate::token::FencingToken;
 
 /// Where a backend says what its store says on its own.
 ///
@@ -30,9 +31,10 @@ impl Events {
         self.send(Event::Granted(grant, since));
     }
 
-    /// A grant is gone.
-    pub fn lost(&self, name: LockName, claim: ClaimId, reason: LossReason) {
-        self.send(Event::Lost { name, claim, reason });
+    /// A grant is gone: the one whose last fencing token is `last`. A claim that expired unseen may have been sent again and granted anew, and a store
+    /// that says things over one connection and answers over another says so late. `None` if that can't happen.
+    pub fn lost(&self, name: LockName, claim: ClaimId, last: Option<FencingToken>, reason: LossReason) {
+        self.send(Event::Lost { name, claim, last, reason });
     }
 
     /// Somebody asks the holder of this lock to give it back soon.
@@ -82,7 +84,7 @@ pub(crate) trait EventSink: Send + Sync {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Granted(Grant, Option<Boottime>),
-    Lost { name: LockName, claim: ClaimId, reason: LossReason },
+    Lost { name: LockName, claim: ClaimId, last: Option<FencingToken>, reason: LossReason },
     Asked { name: LockName, claim: ClaimId },
     Changed(LockName),
     Hint(LockName),

@@ -39,6 +39,7 @@ mod claim;
 mod events;
 mod grant;
 mod guarantees;
+mod store_clock;
 
 pub use async_trait::async_trait;
 
@@ -55,5 +56,7 @@ pub use grant::{Attempt, Expiry, Grant, Released, Renewed};
 pub use guarantees::{
     CrashRelease, Fairness, Guarantees, LossDetection, Offer, Offers, Restart, Scope, TtlLimits,
 };
+
+pub use store_clock::StoreClock;
 
 pub(crate) use events::{Event, EventSink};

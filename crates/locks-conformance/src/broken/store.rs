@@ -281,7 +281,7 @@ impl Store {
             row.held = kept;
             for held in &broken {
                 if let Some(events) = &held.events {
-                    events.lost(name.clone(), held.grant.claim, LossReason::Revoked);
+                    events.lost(name.clone(), held.grant.claim, None, LossReason::Revoked);
                 }
             }
             Ok(u32::try_from(broken.len()).unwrap_or(u32::MAX))

@@ -381,7 +381,7 @@ impl World {
                 process.core.event(Event::Granted(grant, since), local);
             }
             Reply::Push(Push::Lost(name, claim, reason)) => {
-                core.event(Event::Lost { name, claim, reason }, local);
+                core.event(Event::Lost { name, claim, last: None, reason }, local);
             }
             Reply::Push(Push::Hint(name)) => core.event(Event::Hint(name), local),
             Reply::Epoch(epoch) if epoch > process.epoch => {
