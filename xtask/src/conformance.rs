@@ -80,14 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     totals.close()
 }
 
-/// How often CI runs each case, beyond the once of `cargo xtask test`.
+/// How often CI runs each case on a backend that needs no server, beyond the once of `cargo xtask test`. On servers a case takes longer.
 const REPEATS: &str = "2";
 
-/// How often it does with a backend on a server, where cases take longer.
-const REPEATS_ON_SERVERS: &str = "1";
-
 /// How many cases run at a time: they mostly wait, for expiries and graces.
-const AT_A_TIME: &str = "4";
+pub(crate) const AT_A_TIME: (&str, &str) = ("LOCKS_CONFORMANCE_AT_A_TIME", "4");
 
 /// How many seeds of the simulation CI tries, beyond those of `cargo xtask test`.
 const SEEDS: &str = "10000";
@@ -97,15 +94,12 @@ const SEEDS: &str = "10000";
 /// # Errors
 ///
 /// If a case or a seed fails.
-pub(crate) fn again(servers: &Servers) -> Result<()> {
+pub(crate) fn again(_: &Servers) -> Result<()> {
     let mut totals = Totals::default();
-    for backend in backends()? {
+    for backend in backends()?.iter().filter(|backend| !servers::is_on_a_server(backend)) {
         let package = format!("locks-backend-{backend}");
         let mut kit = cargo(["test", "--locked", "--package", &package, "--test", "conformance"]);
-        kit.envs(servers.environment());
-        let on_a_server = servers::is_on_a_server(&backend);
-        kit.env("LOCKS_CONFORMANCE_REPEAT", if on_a_server { REPEATS_ON_SERVERS } else { REPEATS });
-        kit.args(["--", "--test-threads", AT_A_TIME]);
+        kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS).env(AT_A_TIME.0, AT_A_TIME.1);
         totals += run_tests(&mut kit)?;
     }
     let mut simulation = cargo(["test", "--locked", "--package", "locks-api", "--lib", "simulation"]);

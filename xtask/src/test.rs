@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::conformance::AT_A_TIME;
 use crate::process::{cargo, run_tests};
 use crate::servers::{self, Servers};
 use crate::totals::Totals;
@@ -24,7 +25,8 @@ pub(crate) fn prepare_and_run(args: &servers::Args) -> Result<()> {
 pub(crate) fn run(servers: &Servers) -> Result<()> {
     let mut totals = Totals::default();
     let mut all = cargo(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]);
-    totals += run_tests(all.args(servers.exclusions()).envs(servers.environment()))?;
+    all.args(servers.exclusions()).envs(servers.environment()).env(AT_A_TIME.0, AT_A_TIME.1);
+    totals += run_tests(&mut all)?;
     // What a feature that is off looks like shows only when it is off.
     totals += run_tests(&mut cargo([
         "test",

@@ -22,6 +22,9 @@ use crate::worker;
 /// How often each case is run.
 const REPEAT: &str = "LOCKS_CONFORMANCE_REPEAT";
 
+/// How many cases run at the same time: most of them wait most of the time.
+const AT_A_TIME: &str = "LOCKS_CONFORMANCE_AT_A_TIME";
+
 /// Where the JSON report goes.
 const JSON: &str = "LOCKS_CONFORMANCE_JSON";
 
@@ -138,6 +141,33 @@ impl Suite {
         let case =
             cases().find(|other| other.id() == case).unwrap_or_else(|| panic!("no case is called {case:?}"));
         entry.run(case, 1)
+    }
+
+    /// Shows that a case rejects a backend that is broken on purpose, and passes its correct twin. What it saw, in one line.
+    ///
+    /// A flaw may need a moment to show, as one that a renewal may hide: the case is run up to five times.
+    ///
+    /// # Errors
+    ///
+    /// In words, if the case passes all the same, fails without having seen a promise broken, or fails on the twin.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn reject(&self, broken: &str, case: &str, twin: &str) -> Result<String, String> {
+        const RUNS: usize = 5;
+        let mut outcomes = (0..RUNS).map(|_| self.run(broken, case).outcome);
+        let seen = match outcomes.find(|outcome| *outcome != Outcome::Passed) {
+            Some(Outcome::Failed(why)) if why.contains("seen at") => {
+                why.lines().next().unwrap_or_default().to_owned()
+            }
+            other => return Err(format!("{case} did not reject {broken}: {other:?}")),
+        };
+        let twin = self.run(twin, case);
+        if twin.outcome != Outcome::Passed {
+            return Err(format!("the correct twin did not pass: {twin}"));
+        }
+        Ok(seen)
     }
 
     fn entry(&self, harness: &str) -> Option<&Arc<Entry>> {
@@ -285,12 +315,17 @@ fn command_line() -> Result<(Arguments, Option<PathBuf>, u32), String> {
         }
     }
     let mut arguments = Arguments::from_iter(rest);
-    // One at a time: some cases measure time, and each uses as many threads and processes as it needs.
-    arguments.test_threads.get_or_insert(1);
-    let repeats = match std::env::var(REPEAT) {
+    // One at a time unless somebody knows better: each uses as many threads and processes as it needs.
+    let at_a_time = usize::try_from(number(AT_A_TIME)?).unwrap_or(usize::MAX);
+    arguments.test_threads.get_or_insert(at_a_time);
+    Ok((arguments, json, number(REPEAT)?))
+}
+
+/// What the environment says; one if it says nothing.
+fn number(variable: &str) -> Result<u32, String> {
+    let number = match std::env::var(variable) {
         Ok(number) => number.parse().ok().filter(|number| *number > 0),
         Err(_) => Some(1),
     };
-    let repeats = repeats.ok_or(format!("{REPEAT} must be a number above zero"))?;
-    Ok((arguments, json, repeats))
+    number.ok_or(format!("{variable} must be a number above zero"))
 }

@@ -35,17 +35,7 @@ fn main() -> ExitCode {
 
 fn rejects(suite: &Suite, defect: Defect) -> Result<(), Failed> {
     let (harness, case) = (defect.harness(), defect.rejected_by());
-    let seen = match suite.run(harness, case).outcome {
-        Outcome::Failed(why) if why.contains("seen at") => why.lines().next().unwrap_or_default().to_owned(),
-        Outcome::Failed(why) => {
-            return Err(format!("{case} failed without having seen anything: {why}").into());
-        }
-        other => return Err(format!("{case} did not reject {harness}: {other:?}").into()),
-    };
-    let twin = suite.run(defect.twin(), case);
-    if twin.outcome != Outcome::Passed {
-        return Err(format!("the correct twin did not pass: {twin}").into());
-    }
+    let seen = suite.reject(harness, case, defect.twin())?;
     // The test harness has begun a line with the test's name.
     println!("\nbroken: {harness} rejected by {case}\n  {seen}");
     Ok(())
