@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use locks_test_servers::{Mode, SERVERS_VARIABLE, Source, Technology};
 
 use crate::process::run;
+use crate::workspace::backends;
 
 /// The package whose own tests start programs, and nothing else.
 const TEST_SERVERS: &str = "locks-test-servers";
@@ -30,11 +31,11 @@ impl Args {
     ///
     /// If a server is missing; the message says how to get it.
     pub(crate) fn prepare_all(&self) -> Result<Servers> {
-        let servers = self.find(&Technology::ALL)?;
-        if servers.mode == Mode::Url {
+        if self.mode()? == Mode::Url {
             eprintln!("{TEST_SERVERS}: not tested, since no program may be started");
+            return self.prepare(&backends()?);
         }
-        Ok(servers)
+        self.find(&Technology::ALL)
     }
 
     /// Finds what the tests of these backends need, and says where it is.
@@ -44,12 +45,16 @@ impl Args {
     /// As [`prepare_all`](Self::prepare_all).
     pub(crate) fn prepare(&self, backends: &[String]) -> Result<Servers> {
         let technologies: Vec<Technology> =
-            backends.iter().filter_map(|backend| technology(backend)).collect();
+            backends.iter().flat_map(|backend| technologies(backend)).copied().collect();
         self.find(&technologies)
     }
 
+    fn mode(&self) -> Result<Mode> {
+        Ok(self.servers.map_or_else(Mode::from_env, Ok)?)
+    }
+
     fn find(&self, technologies: &[Technology]) -> Result<Servers> {
-        let mode = self.servers.map_or_else(Mode::from_env, Ok)?;
+        let mode = self.mode()?;
         if self.install && mode != Mode::Url {
             let is_missing = |technology: &Technology| Source::of_own(*technology, mode).is_err();
             let missing: Vec<Technology> = technologies.iter().copied().filter(is_missing).collect();
@@ -57,7 +62,9 @@ impl Args {
                 install(&missing)?;
             }
         }
-        for technology in technologies {
+        // What has no URL is not asked for where nothing else counts: the tests that need it say so themselves.
+        let has_source = |technology: &&Technology| mode != Mode::Url || technology.url_variable().is_some();
+        for technology in technologies.iter().filter(has_source) {
             eprintln!("{}: {}", technology.name(), describe(*technology, mode)?);
         }
         Ok(Servers { given: self.servers, mode })
@@ -66,11 +73,17 @@ impl Args {
 
 /// Whether this backend needs a server.
 pub(crate) fn is_on_a_server(backend: &str) -> bool {
-    technology(backend).is_some()
+    !technologies(backend).is_empty()
 }
 
-fn technology(backend: &str) -> Option<Technology> {
-    Technology::ALL.into_iter().find(|technology| technology.name() == backend)
+/// What the tests of this backend need.
+fn technologies(backend: &str) -> &'static [Technology] {
+    match backend {
+        "redis" => &[Technology::Redis],
+        "postgres" => &[Technology::Postgres, Technology::PgBouncer],
+        "etcd" => &[Technology::Etcd],
+        _ => &[],
+    }
 }
 
 /// Where tests will find this server, in one line.
@@ -107,7 +120,8 @@ const INSTALL: &str = include_str!("install.sh");
 
 /// Installs the packages of the system that have these servers.
 fn install(technologies: &[Technology]) -> Result<()> {
-    let packages: Vec<&str> = technologies.iter().map(|technology| technology.debian_package()).collect();
+    let packages: Vec<&str> =
+        technologies.iter().flat_map(|technology| technology.debian_packages()).copied().collect();
     if !is_there("apt-get") {
         let names = packages.join(", ");
         bail!("there is no apt-get here: install {names} as this system does it, and leave the service off");
@@ -146,6 +160,15 @@ mod tests {
         let servers = |mode| Servers { given: Some(mode), mode };
         assert_eq!(servers(Mode::Url).exclusions(), ["--exclude", "locks-test-servers"]);
         assert!(servers(Mode::Auto).exclusions().is_empty());
+    }
+
+    #[test]
+    fn every_technology_is_there_for_a_backend() {
+        for technology in Technology::ALL {
+            let needs_it = |backend: &str| technologies(backend).contains(&technology);
+            assert!(["redis", "postgres", "etcd"].into_iter().any(needs_it), "{}", technology.name());
+        }
+        assert!(is_on_a_server("postgres") && !is_on_a_server("file"));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::account::Account;
 use crate::error::Error;
 
 const SCRIPT: &str = include_str!("keeper.sh");
@@ -43,11 +44,20 @@ pub(crate) enum Age {
 }
 
 impl Keeper {
-    /// Starts a keeper of this directory, for a server with this command line.
-    pub(crate) fn of(directory: &Path, age: Age, command: &[OsString]) -> Result<Self, Error> {
+    /// Starts a keeper of this directory, for a server with this command line, both under this account.
+    pub(crate) fn of(
+        directory: &Path,
+        age: Age,
+        account: Option<Account>,
+        command: &[OsString],
+    ) -> Result<Self, Error> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
-        let shell = Command::new("/bin/sh")
+        let mut shell = Command::new("/bin/sh");
+        if let Some(account) = account {
+            account.apply_to(&mut shell);
+        }
+        let shell = shell
             .args(["-c", SCRIPT, "keeper"])
             .arg(directory)
             .arg(if age == Age::New { "new" } else { "old" })
@@ -61,13 +71,16 @@ impl Keeper {
         let mut keeper = Self { shell, socket: BufReader::new(ours), line: Vec::new(), server: None };
         match keeper.line_within(PROMPT)? {
             Line::Said(line) if line == "kept" => Ok(keeper),
-            _ => Err(Error::failed(format!("can't make the directory {}", directory.display()))),
+            _ => {
+                let whose = account.map_or("", |_| " under the account that the server is to have");
+                Err(Error::failed(format!("can't make the directory {}{whose}", directory.display())))
+            }
         }
     }
 
     /// Starts the server.
-    pub(crate) fn start(&mut self) -> Result<Pid, Error> {
-        self.socket.get_mut().write_all(b"start\n")?;
+    pub(crate) fn start(&mut self) -> Result<(), Error> {
+        self.order("start\n")?;
         let line = self.line_within(PROMPT)?;
         let pid = match &line {
             Line::Said(line) => line.strip_prefix("started ").and_then(|pid| pid.parse().ok()),
@@ -77,7 +90,17 @@ impl Keeper {
             .and_then(Pid::from_raw)
             .ok_or_else(|| Error::failed(format!("the server's keeper did not start it: {line:?}")))?;
         self.server = Some(pid);
-        Ok(pid)
+        Ok(())
+    }
+
+    /// Stops the server and its children, and waits until they stand still. It must run.
+    pub(crate) fn pause(&mut self) -> Result<(), Error> {
+        self.treat_running("pause", "paused")
+    }
+
+    /// Lets the server and its children go on. It must run.
+    pub(crate) fn resume(&mut self) -> Result<(), Error> {
+        self.treat_running("resume", "resumed")
     }
 
     /// The server's process, unless it is known to have ended.
@@ -85,31 +108,57 @@ impl Keeper {
         self.server
     }
 
-    /// Waits so long for the end of the server, and returns what its shell would: its exit code, or 128 and the signal.
-    pub(crate) fn ended_within(&mut self, limit: Duration) -> Result<Option<u8>, Error> {
+    /// Waits so long for the end of the server, and says whether it has come.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> Result<bool, Error> {
         match self.line_within(limit)? {
-            Line::Nothing => Ok(None),
-            Line::Said(line) => {
+            Line::Nothing => Ok(false),
+            Line::Said(line) if line.starts_with("ended ") => {
                 self.server = None;
-                let code = line.strip_prefix("ended ").and_then(|code| code.parse().ok());
-                code.map(Some).ok_or_else(|| Error::failed(format!("the server's keeper said {line:?}")))
+                Ok(true)
             }
+            Line::Said(line) => Err(Error::failed(format!("the server's keeper said {line:?}"))),
             Line::Closed => Err(Error::failed("the server's keeper is gone: somebody killed it")),
         }
     }
 
-    /// Kills the server, also if it is stopped, and waits until it is gone. Its children may still be there.
+    /// Kills the server and its children, also if they are stopped, removes what they would leave behind, and waits until the
+    /// server is gone. Children may still be dying.
     fn kill_server(&mut self) -> Result<(), Error> {
-        // One that is known to have ended gives its number to others; until then the shell is its parent and waits for it.
         let Some(server) = self.server else { return Ok(()) };
-        match kill_process(server, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(io::Error::from(error).into()),
+        self.treat("end", server, "killed")?;
+        // Until it has been waited for, its number looks as if it was there.
+        if self.server.is_none() || self.ended_within(PROMPT)? {
+            Ok(())
+        } else {
+            Err(Error::failed(format!("the server did not die within {PROMPT:?}")))
         }
-        match self.ended_within(PROMPT)? {
-            Some(_) => Ok(()),
-            None => Err(Error::failed(format!("the server did not die within {PROMPT:?}"))),
+    }
+
+    /// Has something done to the running server.
+    fn treat_running(&mut self, order: &str, done: &str) -> Result<(), Error> {
+        let not_there = || Error::failed("the server does not run");
+        let server = self.server.ok_or_else(not_there)?;
+        self.treat(order, server, done)?;
+        self.server.map(drop).ok_or_else(not_there)
+    }
+
+    fn treat(&mut self, order: &str, server: Pid, done: &str) -> Result<(), Error> {
+        self.order(&format!("{order} {server}\n"))?;
+        loop {
+            match self.line_within(PROMPT)? {
+                Line::Said(line) if line == done => return Ok(()),
+                Line::Said(line) if line.starts_with("ended ") => self.server = None,
+                line => {
+                    let what =
+                        format!("the server is not {done} within {PROMPT:?}, its keeper said {line:?}");
+                    return Err(Error::failed(what));
+                }
+            }
         }
+    }
+
+    fn order(&mut self, order: &str) -> Result<(), Error> {
+        Ok(self.socket.get_mut().write_all(order.as_bytes())?)
     }
 
     /// Kills the server and its children, and ends the keeper, who leaves the directory to a successor.

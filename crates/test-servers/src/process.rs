@@ -3,19 +3,20 @@
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use crate::account::Account;
 use crate::error::Error;
 use crate::keeper::{Age, Keeper};
 
 /// How long a server may take to come up on a busy machine.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// How often a server is asked whether it is ready, and a process whether it is stopped.
+/// How often a server is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(2);
 
 /// As much of a log as an error quotes.
@@ -26,6 +27,8 @@ const QUOTED_LINES: usize = 12;
 pub(crate) struct Process {
     directory: PathBuf,
     command: Vec<OsString>,
+    /// Whose it all is, if not this process's own.
+    account: Option<Account>,
     keeper: Keeper,
     /// Where in the log the present run begins.
     log_start: u64,
@@ -46,32 +49,40 @@ impl Process {
     /// Makes a directory, which `command` may name, and starts nothing yet.
     pub(crate) fn prepare(
         technology: &str,
+        account: Option<Account>,
         command: impl FnOnce(&Path) -> Vec<OsString>,
     ) -> Result<Self, Error> {
         let owner = std::process::id();
         let chance = RandomState::new().hash_one(owner);
         let directory = std::env::temp_dir().join(format!("locks-test-{technology}-{owner}-{chance:016x}"));
         let command = command(&directory);
-        let keeper = Keeper::of(&directory, Age::New, &command)?;
-        Ok(Self { directory, command, keeper, log_start: 0, owner })
+        let keeper = Keeper::of(&directory, Age::New, account, &command)?;
+        Ok(Self { directory, command, account, keeper, log_start: 0, owner })
     }
 
     /// Starts the server and waits until `is_ready` says so; it is handed what the log of this run says.
-    pub(crate) fn start(
-        &mut self,
-        mut is_ready: impl FnMut(&str) -> Result<bool, Error>,
-    ) -> Result<Start, Error> {
-        if self.server()?.is_some() {
+    pub(crate) fn start(&mut self, is_ready: impl FnMut(&str) -> bool) -> Result<Start, Error> {
+        self.launch()?;
+        self.wait_until(is_ready)
+    }
+
+    /// Starts the server, which will not be ready yet.
+    pub(crate) fn launch(&mut self) -> Result<(), Error> {
+        if self.is_running()? {
             return Err(Error::failed("the server runs already"));
         }
         self.log_start = fs::metadata(self.log_path()).map_or(0, |metadata| metadata.len());
-        self.keeper.start()?;
+        self.keeper.start()
+    }
+
+    /// Waits until this can be said of the log of this run, or the server has ended.
+    pub(crate) fn wait_until(&mut self, mut is_so: impl FnMut(&str) -> bool) -> Result<Start, Error> {
         let deadline = Instant::now() + STARTING;
         loop {
-            if is_ready(&self.log()?)? {
+            if is_so(&self.log()?) {
                 return Ok(Start::Ready);
             }
-            if self.keeper.ended_within(POLL)?.is_some() {
+            if self.keeper.server().is_none() || self.keeper.ended_within(POLL)? {
                 return Ok(Start::Ended(self.log()?));
             }
             if Instant::now() > deadline {
@@ -84,36 +95,49 @@ impl Process {
     /// Kills the server and its children, and waits until they are gone. No error if it has ended already.
     pub(crate) fn kill(&mut self) -> Result<(), Error> {
         // The next keeper is there before the last one goes, so that there is never none.
-        let next = Keeper::of(&self.directory, Age::Old, &self.command)?;
+        let next = Keeper::of(&self.directory, Age::Old, self.account, &self.command)?;
         std::mem::replace(&mut self.keeper, next).hand_over()
     }
 
-    /// Stops the server as SIGSTOP does, and waits until it stands still.
+    /// Stops the server and its children as SIGSTOP does, and waits until they stand still.
     pub(crate) fn pause(&mut self) -> Result<(), Error> {
-        let server = self.signal(Signal::STOP)?;
-        let deadline = Instant::now() + STARTING;
-        while is_running(server) {
-            if Instant::now() > deadline {
-                return Err(Error::failed(format!("the server does not stop within {STARTING:?}")));
-            }
-            std::thread::yield_now();
-        }
-        Ok(())
+        self.running_server()?;
+        self.keeper.pause()
     }
 
-    /// Lets a stopped server go on.
+    /// Lets a stopped server and its children go on.
     pub(crate) fn resume(&mut self) -> Result<(), Error> {
-        self.signal(Signal::CONT).map(|_| ())
+        self.running_server()?;
+        self.keeper.resume()
     }
 
     /// Removes what the server has stored.
     pub(crate) fn wipe(&mut self) -> Result<(), Error> {
-        if self.server()?.is_some() {
+        if self.is_running()? {
             return Err(Error::failed("kill the server before its data are removed"));
         }
         fs::remove_dir_all(self.data())?;
-        fs::create_dir(self.data())?;
-        Ok(())
+        fs::DirBuilder::new().mode(0o700).create(self.data())?;
+        self.give(&self.data())
+    }
+
+    /// Writes a file that the server can read and nobody else, in place of one that may be there.
+    pub(crate) fn write(&self, name: &str, contents: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(contents.as_bytes())?;
+        self.give(&path)
+    }
+
+    /// A program that works for the server, under its account.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.directory);
+        if let Some(account) = self.account {
+            account.apply_to(&mut command);
+        }
+        command
     }
 
     /// What the server has said since it was last started.
@@ -142,28 +166,30 @@ impl Process {
     }
 
     pub(crate) fn pid(&mut self) -> Result<u32, Error> {
-        Ok(self.running_server()?.as_raw_nonzero().get().unsigned_abs())
+        self.running_server()
     }
 
-    /// The server's process, if it has not ended.
-    fn server(&mut self) -> Result<Option<Pid>, Error> {
+    /// Whether the server has been started and has not ended.
+    pub(crate) fn is_running(&mut self) -> Result<bool, Error> {
         if self.keeper.server().is_some() {
             self.keeper.ended_within(Duration::ZERO)?;
         }
-        Ok(self.keeper.server())
+        Ok(self.keeper.server().is_some())
     }
 
-    fn running_server(&mut self) -> Result<Pid, Error> {
-        match self.server()? {
-            Some(server) => Ok(server),
-            None => Err(Error::failed(quoting("the server does not run", &self.log()?))),
+    fn running_server(&mut self) -> Result<u32, Error> {
+        if !self.is_running()? {
+            return Err(Error::failed(quoting("the server does not run", &self.log()?)));
         }
+        let server = self.keeper.server().map(|server| server.as_raw_nonzero().get().unsigned_abs());
+        server.ok_or_else(|| Error::failed("the server does not run"))
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<Pid, Error> {
-        let server = self.running_server()?;
-        kill_process(server, signal).map_err(io::Error::from)?;
-        Ok(server)
+    fn give(&self, path: &Path) -> Result<(), Error> {
+        match self.account {
+            Some(account) => Ok(account.give(path)?),
+            None => Ok(()),
+        }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -195,14 +221,6 @@ pub(crate) fn quoting(what: &str, log: &str) -> String {
         return format!("{what}, and its log is empty");
     }
     format!("{what}; its log ends with:\n{}", last.join("\n"))
-}
-
-/// Whether the process is neither stopped nor dead. Elsewhere than on Linux nobody can tell, and signals are trusted.
-fn is_running(process: Pid) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
-    // The name is in brackets and may contain anything.
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-    !matches!(state, Some('T' | 't' | 'Z' | 'X') | None)
 }
 
 #[cfg(test)]

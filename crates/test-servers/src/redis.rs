@@ -1,54 +1,21 @@
 //! Redis and Valkey.
 
 use std::ffi::OsString;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::ops::Deref;
+use std::path::Path;
 
 use crate::error::Error;
 use crate::port;
-use crate::process::{Process, Start, quoting};
-use crate::source::{Mode, Source, address, ping, redacted};
+use crate::process::Process;
+use crate::server::Server;
+use crate::source::{Mode, Source, redacted};
 use crate::technology::Technology;
 
-/// How long one PING may take while the server comes up.
-const PONG: Duration = Duration::from_secs(2);
-
-/// How often another port is tried when somebody else was quicker.
-const PORTS: usize = 20;
-
-/// How long a server that comes back waits for its port.
-const PORT_FREE: Duration = Duration::from_secs(20);
-
-/// Said by the server when it has its port. An answer alone might come from somebody else's server on it.
-const READY: &str = "Ready to accept connections";
-
-/// Said by the server when somebody else has its port.
-const PORT_TAKEN: &str = "Address already in use";
-
-/// A Redis or Valkey server: a private child process, or somebody else's that a URL names.
-///
-/// Dropping it ends the private process and removes its directory; if the test process dies, the same happens without it.
-///
-/// # Panics
-///
-/// When dropped, if the server can't be ended, unless the thread is panicking already.
+/// A Redis or Valkey server. All else that can be done to it is in [`Server`].
 #[derive(Debug)]
 pub struct Redis {
-    url: String,
-    address: SocketAddr,
-    /// `None` if it is somebody else's.
-    own: Option<Own>,
-}
-
-/// What is known of a private server.
-#[derive(Debug)]
-struct Own {
-    directory: PathBuf,
+    server: Server,
     further_ports: Vec<(String, u16)>,
-    process: Mutex<Process>,
 }
 
 impl Redis {
@@ -78,131 +45,25 @@ impl Redis {
     pub fn shared() -> Result<Self, Error> {
         match Source::of_shared(Technology::Redis, Mode::from_env()?)? {
             Source::Url { url } => {
-                let address = address(&url)?;
-                Ok(Self { url, address, own: None })
+                let server = Server::of_somebody_else(Technology::Redis, url)?;
+                Ok(Self { server, further_ports: Vec::new() })
             }
             Source::Program { path, .. } => Options::default().start_program(&path, port::free),
         }
     }
 
-    /// Where it is: `redis://127.0.0.1:PORT`, or the URL that the environment names.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Its address.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    /// Whether it is a private server, which can be killed.
-    #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.own.is_some()
-    }
-
     /// The port that it was given for this setting, if it was: see [`Options::further_port`].
     #[must_use]
     pub fn further_port(&self, setting: &str) -> Option<u16> {
-        let ports = &self.own.as_ref()?.further_ports;
-        ports.iter().find(|(name, _)| name == setting).map(|(_, port)| *port)
+        self.further_ports.iter().find(|(name, _)| name == setting).map(|(_, port)| *port)
     }
+}
 
-    /// Its directory, in which it and its files are. Goes when it goes.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs).
-    pub fn directory(&self) -> Result<&Path, Error> {
-        self.own().map(|own| own.directory.as_path())
-    }
+impl Deref for Redis {
+    type Target = Server;
 
-    /// Its process id.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it does not run.
-    pub fn pid(&self) -> Result<u32, Error> {
-        self.process()?.pid()
-    }
-
-    /// What it has said since it was last started.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it can't be read.
-    pub fn log(&self) -> Result<String, Error> {
-        self.process()?.log()
-    }
-
-    /// Kills it with SIGKILL, also while it is paused, and its children with it. Returns when they are gone; does nothing if they are.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it does not die.
-    pub fn kill(&self) -> Result<(), Error> {
-        self.process()?.kill()
-    }
-
-    /// Starts it again after its death, on the same port with the same settings and files, and waits until it answers.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it runs or does not come up.
-    pub fn start_again(&self) -> Result<(), Error> {
-        let mut process = self.process()?;
-        let deadline = Instant::now() + PORT_FREE;
-        loop {
-            match process.start(|log| answers(self.address, log))? {
-                Start::Ready => return Ok(()),
-                Start::Ended(log) if log.contains(PORT_TAKEN) && Instant::now() < deadline => {}
-                Start::Ended(log) => return Err(ended(&log)),
-            }
-        }
-    }
-
-    /// Removes what it has stored on disk. It must be down.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it runs or a file can't be removed.
-    pub fn wipe(&self) -> Result<(), Error> {
-        self.process()?.wipe()
-    }
-
-    /// Stops its main process with SIGSTOP: it takes connections, in the kernel, and answers nothing. Returns when it stands still.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it does not run.
-    pub fn pause(&self) -> Result<(), Error> {
-        self.process()?.pause()
-    }
-
-    /// Lets it go on with SIGCONT.
-    ///
-    /// # Errors
-    ///
-    /// As [`pause`](Self::pause).
-    pub fn resume(&self) -> Result<(), Error> {
-        self.process()?.resume()
-    }
-
-    fn own(&self) -> Result<&Own, Error> {
-        self.own.as_ref().ok_or_else(|| Error::not_ours(&redacted(&self.url)))
-    }
-
-    fn process(&self) -> Result<MutexGuard<'_, Process>, Error> {
-        // What a panicking test leaves is still a process to be ended.
-        self.own().map(|own| own.process.lock().unwrap_or_else(PoisonError::into_inner))
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }
 
@@ -218,7 +79,7 @@ pub struct Options {
 impl Options {
     /// A line of its redis.conf, such as `config("appendonly", "yes")` or `config("replicaof", "127.0.0.1 6379")`.
     ///
-    /// `{directory}` in the value stands for the server's [directory](Redis::directory). Later lines win over earlier ones and over the
+    /// `{directory}` in the value stands for the server's [directory](Server::directory). Later lines win over earlier ones and over the
     /// defaults; where the server runs, listens and logs (`port`, `dir`, `daemonize`, `loglevel`, `logfile`) is not for them to say.
     #[must_use]
     pub fn config(mut self, setting: &str, value: &str) -> Self {
@@ -241,7 +102,7 @@ impl Options {
     }
 
     /// A file in the server's directory before it starts, such as a certificate or a list of users: `config` names it
-    /// `{directory}/NAME`. [`Redis::wipe`] leaves it alone.
+    /// `{directory}/NAME`. [`wipe`](Server::wipe) leaves it alone.
     #[must_use]
     pub fn file(mut self, name: &str, contents: &str) -> Self {
         self.files.push((name.to_owned(), contents.to_owned()));
@@ -263,39 +124,26 @@ impl Options {
     fn start_program(
         self,
         program: &Path,
-        mut free_port: impl FnMut() -> Result<u16, Error>,
+        free_port: impl FnMut() -> Result<u16, Error>,
     ) -> Result<Redis, Error> {
         let command = |directory: &Path| -> Vec<OsString> {
             vec![program.as_os_str().to_owned(), directory.join("redis.conf").into_os_string()]
         };
-        let mut process = Process::prepare(Technology::Redis.name(), command)?;
-        let directory = process.directory().to_owned();
+        let process = Process::prepare(Technology::Redis.name(), None, command)?;
         for (name, contents) in &self.files {
-            fs::write(directory.join(name), contents)?;
+            process.write(name, contents)?;
         }
-        let mut tries = 0..PORTS;
-        loop {
-            let port = match self.port {
-                Some(port) => port,
-                None => free_port()?,
-            };
-            let mut further_ports = Vec::new();
+        let mut further_ports = Vec::new();
+        let configure = |process: &Process, port: u16| {
+            further_ports.clear();
             for setting in &self.further_ports {
                 further_ports.push((setting.clone(), port::free()?));
             }
-            let config = self.redis_conf(&directory, &process.data(), port, &further_ports);
-            fs::write(directory.join("redis.conf"), config)?;
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            match process.start(|log| answers(address, log))? {
-                Start::Ready => {
-                    let own = Own { directory, further_ports, process: Mutex::new(process) };
-                    return Ok(Redis { url: format!("redis://{address}"), address, own: Some(own) });
-                }
-                Start::Ended(log)
-                    if self.port.is_none() && log.contains(PORT_TAKEN) && tries.next().is_some() => {}
-                Start::Ended(log) => return Err(ended(&log)),
-            }
-        }
+            let config = self.redis_conf(process.directory(), &process.data(), port, &further_ports);
+            process.write("redis.conf", &config)
+        };
+        let server = Server::start(Technology::Redis, process, self.port, free_port, configure)?;
+        Ok(Redis { server, further_ports })
     }
 
     fn redis_conf(
@@ -336,24 +184,10 @@ impl Options {
     }
 }
 
-/// Whether the server that wrote this log answers at this address.
-fn answers(address: SocketAddr, log: &str) -> Result<bool, Error> {
-    if !log.contains(READY) {
-        return Ok(false);
-    }
-    // It may die any time, which its keeper reports.
-    Ok(TcpStream::connect_timeout(&address, PONG)
-        .and_then(|mut stream| ping(&mut stream, PONG))
-        .unwrap_or(false))
-}
-
-fn ended(log: &str) -> Error {
-    Error::failed(quoting("the server ended instead of coming up", log))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -378,29 +212,6 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken_port = taken.local_addr().unwrap().port();
         let error = Options::default().start_program(&program(), || Ok(taken_port)).unwrap_err();
-        assert!(error.to_string().contains(PORT_TAKEN), "{error}");
-    }
-
-    #[test]
-    fn the_server_of_somebody_else_is_left_alone() {
-        let ours = Redis::start().unwrap();
-        let shared = Redis { url: "redis://u:p@h".to_owned(), address: ours.address(), own: None };
-        let not_ours = |error: Error| {
-            assert_eq!(error.kind(), crate::ErrorKind::NotOurs);
-            assert_eq!(
-                error.to_string(),
-                "redis://***@h is not a server of this process: it can be used, and nothing else"
-            );
-        };
-        not_ours(shared.kill().unwrap_err());
-        not_ours(shared.start_again().unwrap_err());
-        not_ours(shared.wipe().unwrap_err());
-        not_ours(shared.pause().unwrap_err());
-        not_ours(shared.resume().unwrap_err());
-        not_ours(shared.pid().unwrap_err());
-        not_ours(shared.directory().unwrap_err());
-        not_ours(shared.log().unwrap_err());
-        drop(shared);
-        assert!(answers(ours.address(), READY).unwrap());
+        assert!(error.to_string().contains("Address already in use"), "{error}");
     }
 }

@@ -2,14 +2,13 @@
 
 use std::env;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::technology::{Technology, version};
+use crate::probe;
+use crate::technology::Technology;
 
 /// The environment variable that says where servers come from: a [`Mode`].
 pub const SERVERS_VARIABLE: &str = "LOCKS_TEST_SERVERS";
@@ -98,13 +97,12 @@ impl Source {
     /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if there is none, if what is said about it makes no sense, or if the server
     /// that is named does not answer.
     pub fn of_shared(technology: Technology, mode: Mode) -> Result<Self, Error> {
-        let source = decide(technology, mode, variable(technology.url_variable()))?;
+        let Some(url_variable) = technology.url_variable() else { return Self::of_own(technology, mode) };
+        let source = decide(technology, mode, url_variable, variable(url_variable))?;
         if let Self::Url { url } = &source {
-            let unreachable = |error: io::Error| {
-                let variable = technology.url_variable();
-                Error::missing(format!("{} of {variable} does not answer: {error}", redacted(url)))
-            };
-            answers(url).map_err(unreachable)?;
+            probe::answers(technology, url, REMOTE).map_err(|error| {
+                Error::missing(format!("{} of {url_variable} does not answer: {error}", redacted(url)))
+            })?;
         }
         Ok(source)
     }
@@ -134,74 +132,37 @@ impl fmt::Display for Source {
     }
 }
 
-fn decide(technology: Technology, mode: Mode, url: Option<String>) -> Result<Source, Error> {
+fn decide(
+    technology: Technology,
+    mode: Mode,
+    url_variable: &str,
+    url: Option<String>,
+) -> Result<Source, Error> {
     match (mode, url) {
         (Mode::Auto | Mode::Url, Some(url)) => {
             let schemes = technology.schemes();
             if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-                let (variable, schemes) = (technology.url_variable(), schemes.join(" or "));
-                return Err(Error::missing(format!("{variable} must begin with {schemes}")));
+                let schemes = schemes.join(" or ");
+                return Err(Error::missing(format!("{url_variable} must begin with {schemes}")));
             }
             Ok(Source::Url { url })
         }
-        (Mode::Url, None) => Err(Error::missing(format!(
-            "{SERVERS_VARIABLE}=url needs {}, the URL of a server",
-            technology.url_variable()
-        ))),
+        (Mode::Url, None) => {
+            Err(Error::missing(format!("{SERVERS_VARIABLE}=url needs {url_variable}, the URL of a server")))
+        }
         (Mode::Auto | Mode::Native, _) => installed(technology),
     }
 }
 
 fn installed(technology: Technology) -> Result<Source, Error> {
     let path = technology.program().ok_or_else(|| Error::missing(technology.remedy()))?;
-    let version = version(&path).unwrap_or_default();
+    let version = technology.version(&path).unwrap_or_default();
     Ok(Source::Program { path, version })
 }
 
 /// What the environment says, if it says anything.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Whether the server at this URL takes connections and, if they are not encrypted, speaks RESP.
-fn answers(url: &str) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address(url)?, REMOTE)?;
-    if url.starts_with("rediss:") {
-        return Ok(());
-    }
-    ping(&mut stream, REMOTE).and_then(|pong| {
-        if pong { Ok(()) } else { Err(io::Error::other("it is still loading, or is something else")) }
-    })
-}
-
-/// Whether a Redis server at the other end answers, be it that it wants a password first.
-pub(crate) fn ping(stream: &mut TcpStream, limit: Duration) -> io::Result<bool> {
-    stream.set_read_timeout(Some(limit))?;
-    stream.write_all(b"PING\r\n")?;
-    let mut answer = [0; 64];
-    let length = loop {
-        match stream.read(&mut answer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
-        }
-    };
-    let answer = answer.get(..length).unwrap_or_default();
-    Ok([&b"+PONG"[..], b"-NOAUTH", b"-NOPERM"].iter().any(|known| answer.starts_with(known)))
-}
-
-/// The address that a URL names: "redis://user:password@host:port/0".
-pub(crate) fn address(url: &str) -> io::Result<SocketAddr> {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or(authority);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
-        !port.is_empty()
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-            && (!name.contains(':') || name.ends_with(']'))
-    });
-    let with_port = if has_port { host.to_owned() } else { format!("{host}:6379") };
-    let none = || io::Error::new(io::ErrorKind::NotFound, "its host has no address");
-    with_port.to_socket_addrs()?.next().ok_or_else(none)
 }
 
 /// The URL without its password and without what is in its query.
@@ -220,7 +181,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn decided(mode: Mode, url: Option<&str>) -> Result<Source, Error> {
-        decide(Technology::Redis, mode, url.map(str::to_owned))
+        decide(Technology::Redis, mode, "LOCKS_TEST_REDIS_URL", url.map(str::to_owned))
     }
 
     #[test]
@@ -245,6 +206,8 @@ mod tests {
         assert_eq!(error.to_string(), "LOCKS_TEST_REDIS_URL must begin with redis:// or rediss://");
         let error = Source::of_own(Technology::Redis, Mode::Url).unwrap_err();
         assert!(error.to_string().contains("LOCKS_TEST_SERVERS=url forbids"), "{error}");
+        let error = Source::of_shared(Technology::PgBouncer, Mode::Url).unwrap_err();
+        assert!(error.to_string().starts_with("a pgbouncer server of its own is needed"), "{error}");
         let error = "docker".parse::<Mode>().unwrap_err();
         assert!(error.to_string().contains("auto, native, url"), "{error}");
     }
@@ -260,29 +223,5 @@ mod tests {
     fn passwords_are_not_shown() {
         assert_eq!(redacted("redis://u:p@h:1/0?x=secret"), "redis://***@h:1/0");
         assert_eq!(redacted("redis://h:1"), "redis://h:1");
-    }
-
-    #[test]
-    fn addresses_are_found_in_urls() {
-        let found = |url| address(url).unwrap().to_string();
-        assert_eq!(found("redis://127.0.0.1"), "127.0.0.1:6379");
-        assert_eq!(found("redis://u:p@127.0.0.1:7000/3?a=b@c:1"), "127.0.0.1:7000");
-        assert_eq!(found("rediss://[::1]:7000"), "[::1]:7000");
-        assert_eq!(found("rediss://[::1]/"), "[::1]:6379");
-        assert!(address("redis://").is_err() || found("redis://").ends_with(":6379"));
-    }
-
-    #[test]
-    fn what_does_not_speak_resp_does_not_answer() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
-        });
-        let error = answers(&format!("redis://{address}")).unwrap_err();
-        assert!(error.to_string().contains("something else"), "{error}");
-        server.join().unwrap();
-        assert!(answers(&format!("redis://{address}")).is_err());
     }
 }

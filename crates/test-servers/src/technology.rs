@@ -1,7 +1,9 @@
 //! What kinds of server there are, and how people get them.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A kind of server that tests can have. The others get their place here.
@@ -10,33 +12,49 @@ use std::process::Command;
 pub enum Technology {
     /// Redis, or Valkey.
     Redis,
+    /// PostgreSQL.
+    Postgres,
+    /// PgBouncer, which stands before a PostgreSQL server of the same test.
+    PgBouncer,
+    /// etcd.
+    Etcd,
 }
 
 impl Technology {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Redis];
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Etcd];
 
     /// As it is called in the names of backends.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::PgBouncer => "pgbouncer",
+            Self::Etcd => "etcd",
         }
     }
 
-    /// The environment variable that names a server to be used by its URL.
+    /// The environment variable that names a server to be used by its URL. `None` if each test needs one of its own: a pooler is
+    /// nothing without the server behind it.
     #[must_use]
-    pub fn url_variable(self) -> &'static str {
+    pub fn url_variable(self) -> Option<&'static str> {
         match self {
-            Self::Redis => "LOCKS_TEST_REDIS_URL",
+            Self::Redis => Some("LOCKS_TEST_REDIS_URL"),
+            Self::Postgres => Some("LOCKS_TEST_POSTGRES_URL"),
+            Self::PgBouncer => None,
+            Self::Etcd => Some("LOCKS_TEST_ETCD_URL"),
         }
     }
 
     /// The package of Debian and Ubuntu that has the program.
     #[must_use]
-    pub fn debian_package(self) -> &'static str {
+    pub fn debian_packages(self) -> &'static [&'static str] {
         match self {
-            Self::Redis => "redis-server",
+            Self::Redis => &["redis-server"],
+            Self::Postgres => &["postgresql"],
+            Self::PgBouncer => &["pgbouncer"],
+            Self::Etcd => &["etcd-server", "etcd-client"],
         }
     }
 
@@ -44,6 +62,41 @@ impl Technology {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Redis => &["redis-server", "valkey-server"],
+            Self::Postgres => &["postgres"],
+            Self::PgBouncer => &["pgbouncer"],
+            Self::Etcd => &["etcd"],
+        }
+    }
+
+    /// What must be in the same directory for the program to be of use.
+    fn companions(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["initdb", "pg_basebackup"],
+            Self::Etcd => &["etcdctl"],
+            Self::Redis | Self::PgBouncer => &[],
+        }
+    }
+
+    /// Where systems put the program, beside the search path.
+    fn further_places(self) -> Vec<PathBuf> {
+        let mut places = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from).to_vec();
+        if self == Self::Postgres {
+            places.extend(postgres_places(Path::new("/usr/lib/postgresql")));
+        }
+        places
+    }
+
+    /// What stands before the version in what the program says of it.
+    fn before_version(self) -> &'static str {
+        match self {
+            // "Redis server v=7.0.15 sha=..", "Valkey server v=8.0.1 sha=.."
+            Self::Redis => " v=",
+            // "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)"
+            Self::Postgres => "(PostgreSQL) ",
+            // "PgBouncer 1.18.0"
+            Self::PgBouncer => "PgBouncer ",
+            // "etcd Version: 3.4.23"
+            Self::Etcd => "etcd Version: ",
         }
     }
 
@@ -51,36 +104,73 @@ impl Technology {
     pub(crate) fn schemes(self) -> &'static [&'static str] {
         match self {
             Self::Redis => &["redis://", "rediss://"],
+            Self::Postgres | Self::PgBouncer => &["postgres://", "postgresql://"],
+            Self::Etcd => &["etcd://", "etcds://"],
+        }
+    }
+
+    /// The URL of a private server.
+    pub(crate) fn url(self, address: SocketAddr) -> String {
+        match self {
+            Self::Redis => format!("redis://{address}"),
+            Self::Postgres | Self::PgBouncer => format!("postgres://postgres@{address}/postgres"),
+            Self::Etcd => format!("etcd://{address}"),
+        }
+    }
+
+    /// The port of a URL that has none.
+    pub(crate) fn default_port(self) -> u16 {
+        match self {
+            Self::Redis => 6379,
+            Self::Postgres => 5432,
+            Self::PgBouncer => 6432,
+            Self::Etcd => 2379,
         }
     }
 
     /// How to get one, in one sentence.
     pub(crate) fn remedy(self) -> String {
-        format!(
-            "no {} was found: run `cargo xtask test --install`, or `apt-get install {}`, or set {} to the URL of a server",
-            self.programs().join(" or "),
-            self.debian_package(),
-            self.url_variable(),
-        )
+        let programs = self.programs().join(" or ");
+        let packages = self.debian_packages().join(" ");
+        let install = format!("run `cargo xtask test --install`, or `apt-get install {packages}`");
+        match self.url_variable() {
+            Some(variable) => {
+                format!("no {programs} was found: {install}, or set {variable} to the URL of a server")
+            }
+            None => format!("no {programs} was found: {install}"),
+        }
     }
 
     /// The program, if it is installed: in the search path, or where systems put servers.
     pub(crate) fn program(self) -> Option<PathBuf> {
         let path = env::var_os("PATH").unwrap_or_default();
-        let places: Vec<PathBuf> =
-            env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from)).collect();
-        let found = self.programs().iter().flat_map(|name| places.iter().map(move |place| place.join(name)));
-        found.into_iter().find(|program| program.is_absolute() && version(program).is_some())
+        let places: Vec<PathBuf> = env::split_paths(&path).chain(self.further_places()).collect();
+        let mut found =
+            self.programs().iter().flat_map(|name| places.iter().map(move |place| place.join(name)));
+        found.find(|program| {
+            program.is_absolute()
+                && self.companions().iter().all(|name| program.with_file_name(name).is_file())
+                && self.version(program).is_some()
+        })
+    }
+
+    /// What the program says of its version, if it runs and says so.
+    pub(crate) fn version(self, program: &Path) -> Option<String> {
+        let output = Command::new(program).arg("--version").output().ok()?;
+        let said = String::from_utf8(output.stdout).ok()?;
+        let (_, rest) = said.split_once(self.before_version())?;
+        let version = rest.split_whitespace().next()?;
+        output.status.success().then(|| version.to_owned())
     }
 }
 
-/// What the program says of its version, if it runs and says so.
-pub(crate) fn version(program: &std::path::Path) -> Option<String> {
-    let output = Command::new(program).arg("--version").output().ok()?;
-    let said = String::from_utf8(output.stdout).ok()?;
-    // "Redis server v=7.0.15 sha=..", "Valkey server v=8.0.1 sha=.."
-    let word = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
-    word.filter(|_| output.status.success()).map(str::to_owned)
+/// The directories of programs that Debian's packages have, one for each major version, the newest first.
+fn postgres_places(parent: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let version = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let mut versions: Vec<u32> = entries.filter_map(|entry| version(entry.ok()?)).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions.into_iter().map(|version| parent.join(version.to_string()).join("bin")).collect()
 }
 
 #[cfg(test)]
@@ -94,12 +184,41 @@ mod tests {
             "no redis-server or valkey-server was found: run `cargo xtask test --install`, or `apt-get install redis-server`, \
              or set LOCKS_TEST_REDIS_URL to the URL of a server"
         );
+        assert_eq!(
+            Technology::PgBouncer.remedy(),
+            "no pgbouncer was found: run `cargo xtask test --install`, or `apt-get install pgbouncer`"
+        );
     }
 
     #[test]
     fn what_is_no_server_has_no_version() {
-        assert_eq!(version("/bin/false".as_ref()), None);
-        assert_eq!(version("/bin/true".as_ref()), None);
-        assert_eq!(version("/no/such/program".as_ref()), None);
+        for technology in Technology::ALL {
+            assert_eq!(technology.version("/bin/false".as_ref()), None);
+            assert_eq!(technology.version("/bin/true".as_ref()), None);
+            assert_eq!(technology.version("/bin/echo".as_ref()), None);
+            assert_eq!(technology.version("/no/such/program".as_ref()), None);
+        }
+    }
+
+    #[test]
+    fn every_program_is_found_and_has_a_version() {
+        for technology in Technology::ALL {
+            let program = technology.program().unwrap_or_else(|| panic!("{}", technology.remedy()));
+            let version = technology.version(&program).unwrap();
+            assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+            assert!(version.contains('.') && !version.ends_with('.'), "{version}");
+        }
+    }
+
+    #[test]
+    fn the_newest_version_comes_first() {
+        let parent = env::temp_dir().join(format!("locks-test-places-{}", std::process::id()));
+        for name in ["9", "15", "100", "old", "16.bak"] {
+            fs::create_dir_all(parent.join(name)).unwrap();
+        }
+        let places = postgres_places(&parent);
+        fs::remove_dir_all(&parent).unwrap();
+        assert_eq!(places, ["100/bin", "15/bin", "9/bin"].map(|place| parent.join(place)));
+        assert_eq!(postgres_places(&parent), [""; 0].map(PathBuf::from));
     }
 }

@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use locks_test_servers::Redis;
+use locks_test_servers::{EtcdCluster, PgBouncer, PoolMode, Postgres, Redis, Server};
 use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
 
 use crate::client::{Client, eventually};
-use crate::remains::{directories_of, keepers_of, processes_of};
+use crate::remains::{directories_of, keepers_of, processes_of, shared_memory_of};
 
 /// Says to the child process what to do.
 const PART: &str = "LOCKS_TEST_SERVERS_PART";
@@ -45,8 +48,9 @@ pub(crate) fn play() {
             ready();
             let mut client = Client::of(&redis);
             loop {
-                assert_eq!(client.ask("APPEND x 0123456789"), ":10");
-                assert_eq!(client.ask("BGREWRITEAOF").get(..1), Some("+"));
+                assert_eq!(client.ask("SET x 0123456789"), "+OK");
+                // Refused while the last one is going on.
+                assert!(client.ask("BGREWRITEAOF").contains("append only file"));
             }
         }
         "down" => {
@@ -83,6 +87,50 @@ pub(crate) fn play() {
                 redis.start_again().unwrap();
             }
         }
+        "postgres" => {
+            let postgres = Postgres::start().unwrap();
+            postgres.kill().unwrap();
+            postgres.start_again().unwrap();
+            assert_eq!(postgres.ask("SELECT 1").unwrap()[0][0].as_deref(), Some("1"));
+            ready_and_wait(&postgres);
+        }
+        "postgres paused" => {
+            let postgres = Postgres::start().unwrap();
+            postgres.pause().unwrap();
+            ready_and_wait(&postgres);
+        }
+        "postgres down" => {
+            let postgres = Postgres::start().unwrap();
+            postgres.kill().unwrap();
+            ready_and_wait(&postgres);
+        }
+        "postgres at work" => {
+            let postgres = Postgres::start().unwrap();
+            thread::scope(|scope| {
+                // It would not notice for hours that its server is gone.
+                scope.spawn(|| postgres.ask("SELECT count(*) FROM generate_series(1, 1000000000000)"));
+                let at_work =
+                    "SELECT FROM pg_stat_activity WHERE query LIKE '%series%' AND pid <> pg_backend_pid()";
+                eventually("the work", || postgres.ask(at_work).unwrap().len() == 1);
+                ready_and_wait(&postgres);
+            });
+        }
+        "postgres in company" => {
+            let primary = Postgres::start().unwrap();
+            let standby = primary.standby().unwrap();
+            let pooler = PgBouncer::start(&standby, PoolMode::Transaction).unwrap();
+            ready_and_wait(&pooler);
+        }
+        "postgres starts" => {
+            ready();
+            ready_and_wait(&Postgres::start().unwrap());
+        }
+        "etcd" => {
+            let cluster = EtcdCluster::start().unwrap();
+            cluster.nodes()[0].pause().unwrap();
+            cluster.nodes()[1].kill().unwrap();
+            ready_and_wait(&cluster.nodes()[2]);
+        }
         "count" => count(),
         other => panic!("no part {other}"),
     }
@@ -93,10 +141,10 @@ fn ready() {
     std::io::stdout().flush().unwrap();
 }
 
-fn ready_and_wait(_alive: &Redis) {
+fn ready_and_wait(_alive: &Server) {
     ready();
     loop {
-        std::thread::park();
+        thread::park();
     }
 }
 
@@ -124,13 +172,20 @@ fn count() {
 struct Part {
     child: Child,
     output: BufReader<ChildStdout>,
+    temporary: PathBuf,
 }
 
 impl Part {
     fn start(part: &str) -> Self {
+        Self::start_in(&env::temp_dir(), part)
+    }
+
+    /// With another directory for what is temporary.
+    fn start_in(temporary: &Path, part: &str) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "child_process", "--ignored", "--nocapture", "--test-threads=1"])
             .env(PART, part)
+            .env("TMPDIR", temporary)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -138,7 +193,7 @@ impl Part {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        Self { child, output, temporary: temporary.to_owned() }
     }
 
     fn is_ready(&mut self) {
@@ -158,15 +213,19 @@ impl Part {
         kill_process_group(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What its servers' directories begin with.
-    fn prefix(&self) -> PathBuf {
-        env::temp_dir().join(format!("locks-test-redis-{}-", self.child.id()))
+    /// What the directories of its servers of this kind begin with.
+    fn prefix(&self, technology: &str) -> PathBuf {
+        self.temporary.join(format!("locks-test-{technology}-{}-", self.child.id()))
+    }
+
+    fn prefixes(&self) -> Vec<PathBuf> {
+        ["redis", "postgres", "pgbouncer", "etcd"].map(|technology| self.prefix(technology)).to_vec()
     }
 
     /// Waits for its end and then until nothing is left of it.
     fn leaves_nothing(mut self) {
         self.child.wait().unwrap();
-        all_gone(&self.prefix());
+        self.prefixes().iter().for_each(|prefix| all_gone(prefix));
     }
 }
 
@@ -177,17 +236,21 @@ fn all_gone(prefix: &Path) {
     });
 }
 
-/// The part is played up to where it is ready, with this many servers up; then the signal comes.
+/// The part is played up to where it is ready, with this many processes of servers; then the signal comes.
 #[track_caller]
 fn killed(part: &str, servers: usize, signal: Signal) {
     let mut part = Part::start(part);
     part.is_ready();
-    let prefix = part.prefix();
+    let prefixes = part.prefixes();
     // So that `all_gone` is known to find what there is.
-    assert!(!directories_of(&prefix).is_empty() && !keepers_of(&prefix).is_empty());
-    assert!(processes_of(&prefix).len() >= servers);
+    let processes: Vec<u32> = prefixes.iter().flat_map(|prefix| processes_of(prefix)).collect();
+    assert!(processes.len() >= servers, "{processes:?}");
+    assert!(
+        prefixes.iter().any(|prefix| !directories_of(prefix).is_empty() && !keepers_of(prefix).is_empty())
+    );
     part.signal(signal);
     part.leaves_nothing();
+    assert!(processes.iter().all(|process| shared_memory_of(*process) == 0));
 }
 
 #[test]
@@ -218,6 +281,87 @@ fn killed_while_its_server_is_down() {
 #[test]
 fn killed_while_it_has_several() {
     killed("several", 2, Signal::KILL);
+}
+
+#[test]
+fn killed_while_it_has_postgres() {
+    killed("postgres", 5, Signal::KILL);
+}
+
+#[test]
+fn killed_while_its_postgres_is_stopped() {
+    killed("postgres paused", 5, Signal::KILL);
+}
+
+#[test]
+fn killed_while_its_postgres_is_down() {
+    killed("postgres down", 0, Signal::KILL);
+}
+
+#[test]
+fn killed_while_its_postgres_works() {
+    killed("postgres at work", 6, Signal::KILL);
+}
+
+#[test]
+fn killed_while_it_has_a_primary_a_standby_and_a_pooler() {
+    killed("postgres in company", 9, Signal::KILL);
+}
+
+#[test]
+fn killed_while_it_has_a_cluster() {
+    killed("etcd", 0, Signal::KILL);
+}
+
+/// A directory for temporary files that everybody may use.
+fn public() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    directory
+}
+
+/// The only thing in there, if there is anything.
+fn template_in(directory: &Path) -> Option<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(entries.len() <= 1, "{entries:?}");
+    entries.pop().inspect(|entry| assert!(entry.extension().is_some_and(|extension| extension == "tar")))
+}
+
+#[test]
+fn many_processes_that_make_the_same_template_get_in_nobodys_way() {
+    let temporary = public();
+    let mut parts: Vec<Part> = (0..8).map(|_| Part::start_in(temporary.path(), "postgres")).collect();
+    parts.iter_mut().for_each(Part::is_ready);
+    for part in parts {
+        part.signal(Signal::KILL);
+        part.leaves_nothing();
+    }
+    let template = template_in(temporary.path()).unwrap();
+    assert!(fs::metadata(template).unwrap().len() > 1_000_000);
+}
+
+#[test]
+fn killed_while_a_template_is_made() {
+    let temporary = public();
+    for round in 0..8 {
+        let mut part = Part::start_in(temporary.path(), "postgres starts");
+        part.is_ready();
+        let end = Instant::now() + Duration::from_millis(round * 100);
+        while Instant::now() < end {
+            thread::yield_now();
+        }
+        part.signal(Signal::KILL);
+        part.leaves_nothing();
+        if let Some(template) = template_in(temporary.path()) {
+            fs::remove_file(template).unwrap();
+        }
+    }
+    // What is left is no obstacle.
+    let mut part = Part::start_in(temporary.path(), "postgres");
+    part.is_ready();
+    part.signal(Signal::KILL);
+    part.leaves_nothing();
 }
 
 #[test]
@@ -253,11 +397,11 @@ fn killed_at_any_moment() {
         part.is_ready();
         let end = Instant::now() + Duration::from_micros(round * 1_500);
         while Instant::now() < end {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         part.signal(Signal::KILL);
         part.child.wait().unwrap();
-        prefixes.insert(part.prefix());
+        prefixes.insert(part.prefix("redis"));
     }
     prefixes.iter().for_each(|prefix| all_gone(prefix));
     // A keeper that had not yet become one when it was looked for is found now.

@@ -4,7 +4,9 @@
 
 mod client;
 mod ends;
+mod etcd;
 mod life;
+mod postgres;
 mod remains;
 
 #[test]

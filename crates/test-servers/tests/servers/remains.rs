@@ -30,3 +30,20 @@ fn of_all_processes(mut belongs: impl FnMut(&Path) -> bool) -> Vec<u32> {
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     numbers.filter(|pid: &u32| belongs(&Path::new("/proc").join(pid.to_string()))).collect()
 }
+
+/// The children of a process.
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    of_all_processes(|process| {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        status
+            .lines()
+            .any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == parent.to_string()))
+    })
+}
+
+/// How many segments of System V shared memory a process has left behind, or has.
+pub(crate) fn shared_memory_of(creator: u32) -> usize {
+    let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let creators = segments.lines().filter_map(|line| line.split_whitespace().nth(4));
+    creators.filter(|other| **other == creator.to_string()).count()
+}
