@@ -137,6 +137,21 @@ impl Running {
     }
 }
 
+/// Waits for children that ended and are none of `ours`: to the first process of a container come all those whose parents are gone, and nobody
+/// else waits for them.
+#[cfg(target_os = "linux")]
+pub(crate) fn wait_for_strangers(ours: [Option<Pid>; 2]) {
+    while let Some(stranger) = system::ended_child().filter(|ended| !ours.contains(&Some(*ended))) {
+        if nix::sys::wait::waitpid(stranger, None).is_err() {
+            return;
+        }
+    }
+}
+
+/// Containers are Linux's.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn wait_for_strangers(_: [Option<Pid>; 2]) {}
+
 fn number(pid: Pid) -> io::Result<rustix::process::Pid> {
     rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }

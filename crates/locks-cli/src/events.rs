@@ -1,4 +1,4 @@
-//! `--json-fd`: what happens, for programs.
+//! `--json` and `--json-fd`: what happens, for programs.
 
 use std::fs::File;
 use std::io::Write;

@@ -18,7 +18,7 @@ pub(crate) struct Flag {
 }
 
 /// All of them, in the order of the help.
-pub(crate) const FLAGS: [Flag; 24] = [
+pub(crate) const FLAGS: [Flag; 25] = [
     flag(
         None,
         "url",
@@ -92,6 +92,7 @@ pub(crate) const FLAGS: [Flag; 24] = [
     flag(None, "label", Some("TEXT"), "What others are told about the holder [default: the command's name]"),
     flag(None, "print-name", None, "Print the lock's name and do nothing else"),
     flag(None, "json-fd", Some("N"), "Write events as lines of JSON to this open descriptor"),
+    flag(None, "json", None, "Write events as lines of JSON to stderr, instead of words of our own"),
     flag(Some('q'), "quiet", None, "Say nothing but errors: not that the lock is taken"),
     flag(Some('v'), "verbose", None, "Say each step"),
     flag(

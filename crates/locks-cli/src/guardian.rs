@@ -1,6 +1,8 @@
 //! The guardian: a small process beside the wrapper, on stores with a ttl. It ends the command before the lock can pass to somebody else, also when
 //! the wrapper is stopped or killed.
 //!
+//! It is there before the lock is asked for, while the wrapper is still small: what costs is the memory that both have to copy later.
+//!
 //! The wrapper tells it the command's process group and, after every renewal, the hours at which the group has to go. Once they have passed it sends TERM,
 //! then KILL. When the wrapper is gone it kills at once. And should one of the two be killed while the other stands still, the kernel kills the group: each holds an
 //! end of two sockets, the leashes, one of which does so when the wrapper's end is closed and the other when the guardian's is.
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use locks::Boottime;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg};
 use nix::unistd::{Pid, chdir, setsid};
 
 use crate::system;
@@ -28,12 +30,14 @@ pub(crate) struct Hours {
 /// The wrapper's side.
 #[derive(Debug)]
 pub(crate) struct Guardian {
-    pid: Pid,
+    process: Process,
     channel: Arc<UnixStream>,
     leashes: Arc<Leashes>,
-    /// What it was told last.
-    told: Option<Hours>,
 }
+
+/// Its process, which is ended and waited for when this is dropped, even if it is stopped.
+#[derive(Debug)]
+struct Process(Pid);
 
 /// Sockets whose other ends take the command along when they are closed.
 #[derive(Debug)]
@@ -56,12 +60,21 @@ pub(crate) struct Introduction {
 /// The guardian on duty: the command has introduced itself.
 #[derive(Debug)]
 pub(crate) struct OnDuty {
-    pid: Pid,
+    process: Process,
     channel: UnixStream,
     to_the_guardian: OwnedFd,
     /// Closed with us.
-    _ours: OwnedFd,
+    ours: OwnedFd,
+    /// What it was told last.
     told: Option<Hours>,
+}
+
+/// A guardian whose duty is over. It is waited for when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    _process: Process,
+    /// Closed only when the guardian is gone, since they mean the end of whatever the command left behind.
+    _ends: (UnixStream, OwnedFd),
 }
 
 /// What the guardian has to say.
@@ -74,7 +87,7 @@ pub(crate) enum Report {
 }
 
 impl Guardian {
-    /// Starts it. The command that runs in `Introduction::given` comes next.
+    /// Starts it.
     ///
     /// # Errors
     ///
@@ -85,9 +98,18 @@ impl Guardian {
         let (ours, its) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
-        let pid = system::fork(|| watch(&theirs, [the_guardians.as_fd(), its.as_fd()]))?;
+        // What is meant for the wrapper, such as a key of the terminal, is not for the guardian.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let forked = system::fork(|| watch(&theirs, [the_guardians.as_fd(), its.as_fd()]));
+        before.thread_set_mask()?;
+        let process = Process(forked?);
         let leashes = Leashes { to_the_guardian: to_the_guardian.into(), ours: ours.into(), its: its.into() };
-        Ok(Self { pid, channel: Arc::new(channel), leashes: Arc::new(leashes), told: None })
+        Ok(Self { process, channel: Arc::new(channel), leashes: Arc::new(leashes) })
+    }
+
+    /// Whether nobody has killed it meanwhile.
+    pub(crate) fn is_there(&self) -> bool {
+        report(&self.channel) != Some(Report::Gone)
     }
 
     /// For the command.
@@ -95,7 +117,7 @@ impl Guardian {
         Introduction { channel: Arc::clone(&self.channel), leashes: Arc::clone(&self.leashes) }
     }
 
-    /// When the command runs and its [`Introduction`] is dropped.
+    /// To be called when the command runs and its [`Introduction`] is dropped.
     ///
     /// # Errors
     ///
@@ -106,12 +128,7 @@ impl Guardian {
         // Its end of ours is the guardian's alone from now on.
         let Leashes { to_the_guardian, ours, its: _ } =
             Arc::try_unwrap(self.leashes).map_err(|_| held(()))?;
-        Ok(OnDuty { pid: self.pid, channel, to_the_guardian, _ours: ours, told: self.told })
-    }
-
-    /// The command could not be started.
-    pub(crate) fn dismiss(self) {
-        end(self.pid);
+        Ok(OnDuty { process: self.process, channel, to_the_guardian, ours, told: None })
     }
 }
 
@@ -131,6 +148,10 @@ impl Introduction {
 }
 
 impl OnDuty {
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.0
+    }
+
     /// To be woken when there is a report.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
@@ -151,21 +172,15 @@ impl OnDuty {
 
     /// What it has to say, if anything.
     pub(crate) fn report(&self) -> Option<Report> {
-        match (&self.channel).read(&mut [0]) {
-            Ok(0) => Some(Report::Gone),
-            Ok(_) => Some(Report::SentTerm),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-            Err(_) => Some(Report::Gone),
-        }
+        report(&self.channel)
     }
 
     /// Ends its duty and spares whatever is left of the command's process group.
-    pub(crate) fn dismiss(self) {
-        // Its ends are closed first, and ours does nothing any more.
-        if system::spare_on_hang_up(&self.to_the_guardian).is_ok() {
-            end(self.pid);
-        }
+    pub(crate) fn dismiss(self) -> Leaving {
+        // Does not fail on an open socket.
+        system::spare_on_hang_up(&self.to_the_guardian).ok();
+        self.process.kill();
+        Leaving { _process: self.process, _ends: (self.channel, self.ours) }
     }
 
     /// A guardian that is stopped does not read; it then keeps the hours that it knows, which are earlier ones.
@@ -174,10 +189,29 @@ impl OnDuty {
     }
 }
 
-/// Also works on a process that is stopped.
-fn end(guardian: Pid) {
-    kill(guardian, Signal::SIGKILL).ok();
-    nix::sys::wait::waitpid(guardian, None).ok();
+impl Process {
+    /// It does nothing any more after that.
+    fn kill(&self) {
+        kill(self.0, Signal::SIGKILL).ok();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        nix::sys::wait::waitpid(self.0, None).ok();
+    }
+}
+
+/// What the guardian at the other end has to say, if anything.
+fn report(mut channel: &UnixStream) -> Option<Report> {
+    match channel.read(&mut [0]) {
+        Ok(0) => Some(Report::Gone),
+        Ok(_) => Some(Report::SentTerm),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        Err(_) => Some(Report::Gone),
+    }
 }
 
 /// What the wrapper and the command tell the guardian.
@@ -226,12 +260,10 @@ const PRECEDENCE: Duration = Duration::from_millis(100);
 /// How long the guardian sleeps at most: what wakes it stands still while the machine is suspended.
 const NAP: u16 = 500;
 
-/// The guardian's life. Other threads of the wrapper may have held locks when it was forked, the memory allocator's among them:
-/// it only makes system calls.
+/// The guardian's life, with all signals blocked. Other threads of the wrapper may have held locks when it was forked, the memory allocator's among
+/// them: it only makes system calls.
 fn watch(wrapper: &UnixStream, leashes: [BorrowedFd<'_>; 2]) {
-    // What is meant for the wrapper, such as a key of the terminal, is not for us.
-    SigSet::all().thread_block().ok();
-    // Nor are we to be stopped or killed with its process group, and it is not to be found by its name.
+    // It is neither stopped nor killed with the wrapper's process group, nor found by its name.
     setsid().ok();
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_name(c"lock-guardian").ok();
@@ -246,10 +278,11 @@ fn watch(wrapper: &UnixStream, leashes: [BorrowedFd<'_>; 2]) {
             return watch.send(Signal::SIGKILL);
         }
         let next = watch.act(wrapper, Boottime::now());
-        let millis =
-            next.map_or(NAP, |rest| u16::try_from(rest.as_micros().div_ceil(1_000)).unwrap_or(NAP).min(NAP));
+        let nap = next.map_or(PollTimeout::NONE, |rest| {
+            PollTimeout::from(u16::try_from(rest.as_micros().div_ceil(1_000)).unwrap_or(NAP).min(NAP))
+        });
         // Interrupted is as good as woken.
-        poll(&mut [PollFd::new(wrapper.as_fd(), PollFlags::POLLIN)], PollTimeout::from(millis)).ok();
+        poll(&mut [PollFd::new(wrapper.as_fd(), PollFlags::POLLIN)], nap).ok();
     }
 }
 

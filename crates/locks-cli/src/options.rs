@@ -84,11 +84,12 @@ fn check(tool: Tool, mut given: Given) -> Result<Request, String> {
             limit => Patience::AtMost(limit),
         },
     };
-    let loudness = match (given.has("quiet"), given.has("verbose")) {
-        (true, true) => return Err("--quiet and --verbose can't be given together".to_owned()),
-        (true, false) => Loudness::Quiet,
-        (false, true) => Loudness::Verbose,
-        (false, false) => Loudness::Normal,
+    let loudness = match (given.has("quiet"), given.has("verbose"), given.has("json")) {
+        (true, true, _) => return Err("--quiet and --verbose can't be given together".to_owned()),
+        (_, _, true) => Loudness::Mute,
+        (true, false, false) => Loudness::Quiet,
+        (false, true, false) => Loudness::Verbose,
+        (false, false, false) => Loudness::Normal,
     };
     let mut time = |flag: &str| given.take(&flag[2..]).map(|value| positive(flag, value)).transpose();
     let ttl = time("--ttl")?;
@@ -108,7 +109,7 @@ fn check(tool: Tool, mut given: Given) -> Result<Request, String> {
         Some(label) => text("--label", label)?,
         None => command_name::readable(&program),
     };
-    let events = given.take("json-fd").map(events).transpose()?;
+    let events = events(&mut given)?;
     if given.has("print-name") {
         return Ok(Request::Print(format!("{name}\n")));
     }
@@ -176,18 +177,28 @@ fn conflict_exit_code(value: OsString) -> Result<u8, String> {
     value.parse().map_err(|_| format!("--conflict-exit-code: {value:?} is no number from 0 to 255"))
 }
 
-fn events(value: OsString) -> Result<File, String> {
-    let value = text("--json-fd", value)?;
-    let number = value.parse().ok().filter(|number: &i32| *number >= 0);
-    let number = number.ok_or_else(|| format!("--json-fd: {value:?} is no number of a descriptor"))?;
+/// Where events go, if anywhere.
+fn events(given: &mut Given) -> Result<Option<File>, String> {
+    let (flag, number) = match (given.has("json"), given.take("json-fd")) {
+        (true, Some(_)) => return Err("--json and --json-fd can't be given together".to_owned()),
+        (true, None) => ("--json", nix::libc::STDERR_FILENO),
+        (false, Some(value)) => ("--json-fd", descriptor_number(value)?),
+        (false, None) => return Ok(None),
+    };
     let descriptor =
-        system::inherited(number).map_err(|error| format!("--json-fd: {number} is not open: {error}"))?;
+        system::inherited(number).map_err(|error| format!("{flag}: {number} is not open: {error}"))?;
     let flags = nix::fcntl::fcntl(&descriptor, nix::fcntl::FcntlArg::F_GETFL);
     let access = flags.map_or(nix::libc::O_RDONLY, |flags| flags & nix::libc::O_ACCMODE);
     if access == nix::libc::O_RDONLY {
-        return Err(format!("--json-fd: {number} is not open for writing"));
+        return Err(format!("{flag}: {number} is not open for writing"));
     }
-    Ok(File::from(descriptor))
+    Ok(Some(File::from(descriptor)))
+}
+
+fn descriptor_number(value: OsString) -> Result<i32, String> {
+    let value = text("--json-fd", value)?;
+    let number = value.parse().ok().filter(|number: &i32| *number >= 0);
+    number.ok_or_else(|| format!("--json-fd: {value:?} is no number of a descriptor"))
 }
 
 /// Which configuration counts.

@@ -126,6 +126,11 @@ impl Store {
         format!("{}?{}", self.public_url(), options.join("&"))
     }
 
+    /// Whether the locks of this store may have an expiry, as far as the URL tells.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.directory_url().is_none()
+    }
+
     /// The URL, if it is one of a directory of this host.
     pub(crate) fn directory_url(&self) -> Option<&str> {
         has_scheme(&self.url, "file").then_some(self.url.as_str())

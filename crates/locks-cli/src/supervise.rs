@@ -8,9 +8,9 @@ use std::time::Duration;
 use locks::{Boottime, LossReason};
 use nix::sys::signal::Signal;
 
-use crate::child::{Ended, Running, State};
+use crate::child::{self, Ended, Running, State};
 use crate::events::Events;
-use crate::guardian::{Hours, OnDuty, Report};
+use crate::guardian::{Hours, Leaving, OnDuty, Report};
 use crate::kind::Held;
 use crate::reactor::Reactor;
 use crate::terminal::Terminal;
@@ -42,12 +42,14 @@ pub(crate) struct Terms {
 }
 
 /// How the command ended, and why if not by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) ended: Ended,
     pub(crate) reason: Option<Reason>,
     /// Whether it was ended by a key of the terminal that only it got.
     pub(crate) interrupted: bool,
+    /// Dropped when there is time to wait for its end.
+    pub(crate) _guardian: Option<Leaving>,
 }
 
 /// Why a command was ended by us.
@@ -114,13 +116,14 @@ impl Supervisor<'_> {
                     State::Runs => {}
                 }
             }
+            let guardian = self.guardian.as_ref().map(OnDuty::pid);
+            child::wait_for_strangers([Some(self.command.pid()).filter(|_| ended.is_none()), guardian]);
             if let Some((ended, interrupted)) = ended
                 && self.is_over(ending)
             {
-                if let Some(guardian) = self.guardian {
-                    guardian.dismiss();
-                }
-                return Ok(Outcome { ended, reason: ending.and_then(|ending| ending.reason), interrupted });
+                let reason = ending.and_then(|ending| ending.reason);
+                let guardian = self.guardian.map(OnDuty::dismiss);
+                return Ok(Outcome { ended, reason, interrupted, _guardian: guardian });
             }
             self.pass_on_signals(ended.is_none());
             let now = Boottime::now();
@@ -207,16 +210,20 @@ impl Supervisor<'_> {
                 let too_late = reason == Reason::Lost(LossReason::Expired) && self.held.deadline().is_none();
                 let kill = if too_late { now } else { self.hour_of_kill(now) };
                 *ending = Some(Ending { reason: Some(reason), kill, killed: false });
-                self.events.tell("ending", |event| {
-                    let why = match reason {
-                        Reason::Lost(_) => "lost",
-                        Reason::RanTooLong(_) => "max_run",
-                        Reason::Unguarded => "unguarded",
-                    };
-                    event.text("lock", self.held.name()).text("reason", why)
-                });
+                self.tell_ending(reason);
             }
         }
+    }
+
+    fn tell_ending(&self, reason: Reason) {
+        self.events.tell("ending", |event| {
+            let why = match reason {
+                Reason::Lost(_) => "lost",
+                Reason::RanTooLong(_) => "max_run",
+                Reason::Unguarded => "unguarded",
+            };
+            event.text("lock", self.held.name()).text("reason", why)
+        });
     }
 
     fn send_term(&self) {
@@ -239,22 +246,21 @@ impl Supervisor<'_> {
         if let (Some(hours), None) = (hours, &ending) {
             guardian.tell(hours);
         }
-        match guardian.report() {
-            None => {}
-            Some(Report::SentTerm) => {
-                let reason = Reason::Lost(LossReason::Expired);
-                let kill = self.hour_of_kill(now);
-                let ending = ending.get_or_insert(Ending { reason: None, kill, killed: false });
-                ending.reason = ending.reason.or(Some(reason));
-            }
+        let (reason, kill, killed) = match guardian.report() {
+            None => return,
+            Some(Report::SentTerm) => (Reason::Lost(LossReason::Expired), self.hour_of_kill(now), false),
             Some(Report::Gone) => {
                 self.guardian = None;
                 // Where the kernel could do it, it has.
                 self.command.send_to_group(Signal::SIGKILL);
-                let ending = ending.get_or_insert(Ending { reason: None, kill: now, killed: true });
-                ending.reason = ending.reason.or(Some(Reason::Unguarded));
+                (Reason::Unguarded, now, true)
             }
+        };
+        if ending.is_none() {
+            self.tell_ending(reason);
         }
+        let ending = ending.get_or_insert(Ending { reason: None, kill, killed });
+        ending.reason = ending.reason.or(Some(reason));
     }
 
     fn kill_in_time(&self, now: Boottime, ending: &mut Option<Ending>) {

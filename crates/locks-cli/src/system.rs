@@ -193,6 +193,19 @@ pub(crate) fn fork(work: impl FnOnce()) -> io::Result<Pid> {
     }
 }
 
+/// A child of ours, whichever, that has ended and still waits to be waited for.
+#[cfg(target_os = "linux")]
+pub(crate) fn ended_child() -> Option<Pid> {
+    let mut ended = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the call fills `ended`, which is large enough, or leaves it zero.
+    let pid = unsafe {
+        checked(libc::waitid(libc::P_ALL, 0, ended.as_mut_ptr(), options)).ok()?;
+        ended.assume_init().si_pid()
+    };
+    (pid != 0).then(|| Pid::from_raw(pid))
+}
+
 /// Has the kernel kill the process group `group` as soon as the other end of this socket is closed, for whatever reason. The group must exist.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ use crate::exit;
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Loudness {
+    /// Nothing at all: events tell it.
+    Mute,
     /// Errors only: not that the lock is taken.
     Quiet,
     /// Errors, who is in the way, and to a terminal that we wait.
@@ -46,12 +48,14 @@ impl Words {
 
     /// What went wrong. Said even when quiet: a silent failure can't be mended.
     pub(crate) fn error(&self, line: &str) {
-        self.say(line);
+        if self.loudness != Loudness::Mute {
+            self.say(line);
+        }
     }
 
     /// What a person wants to know and a cron job may not.
     pub(crate) fn remark(&self, line: &str) {
-        if self.loudness != Loudness::Quiet {
+        if !matches!(self.loudness, Loudness::Mute | Loudness::Quiet) {
             self.say(line);
         }
     }
@@ -67,7 +71,7 @@ impl Words {
     pub(crate) fn audience(&self) -> Audience {
         let on_terminal = || std::io::stderr().is_terminal();
         match self.loudness {
-            Loudness::Quiet => Audience::Nobody,
+            Loudness::Mute | Loudness::Quiet => Audience::Nobody,
             Loudness::Normal | Loudness::Verbose if on_terminal() => match std::env::var_os("TERM") {
                 Some(terminal) if terminal != "dumb" => Audience::Watcher,
                 _ => Audience::Log,

@@ -49,6 +49,8 @@ pub(crate) fn run(mut options: Options, words: &Words) -> Result<u8, Trouble> {
 
 fn run_telling(options: Options, words: &Words, events: &Events) -> Result<u8, Trouble> {
     let options = &Options { store: options.store.with_login()?, ..options };
+    // Before there is much memory to copy, and another thread.
+    let guardian = if options.store.may_expire() { Some(start_guardian()?) } else { None };
     let mut reactor = Reactor::new().map_err(|error| Trouble::no_reactor(&error))?;
     // Held until the end, so that nobody else of this host even waits.
     let _alone = if options.one_per_host { Some(host::alone(options, &reactor)?) } else { None };
@@ -58,7 +60,7 @@ fn run_telling(options: Options, words: &Words, events: &Events) -> Result<u8, T
     events.tell("acquired", |event| {
         event.text("lock", held.name()).number("token", held.fencing_token().get())
     });
-    let outcome = run_command(&locks, &held, options, &mut reactor, words, events);
+    let outcome = run_command(&locks, &held, guardian, options, &mut reactor, words, events);
     // Only now: the command is gone, or was never started.
     let interrupted = outcome.as_ref().is_ok_and(|outcome| outcome.interrupted);
     let code = release(held, outcome, options, &reactor, words, events);
@@ -115,9 +117,14 @@ fn round(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
 }
 
+fn start_guardian() -> Result<Guardian, Trouble> {
+    Guardian::start().map_err(|error| Trouble::no_guardian(&error))
+}
+
 fn run_command(
     locks: &Locks,
     held: &Held,
+    guardian: Option<Guardian>,
     options: &Options,
     reactor: &mut Reactor,
     words: &Words,
@@ -141,9 +148,11 @@ fn run_command(
     }
     let job_control = reactor.signals_mut().watch_job_control();
     job_control.map_err(|error| Trouble::no_reactor(&error))?;
-    let expires = locks.guarantees().ttl.is_some();
-    let guardian =
-        if expires { Some(Guardian::start().map_err(|error| Trouble::no_guardian(&error))?) } else { None };
+    let guardian = match (locks.guarantees().ttl, guardian) {
+        (None, _) => None,
+        (Some(_), Some(guardian)) if guardian.is_there() => Some(guardian),
+        (Some(_), _) => Some(start_guardian()?),
+    };
     let terminal = Terminal::find();
     let started = Running::start(Start {
         program: &options.program,
@@ -154,15 +163,7 @@ fn run_command(
         terminal: &terminal,
         introduction: guardian.as_ref().map(Guardian::introduction),
     });
-    let command = match started {
-        Ok(command) => command,
-        Err(error) => {
-            if let Some(guardian) = guardian {
-                guardian.dismiss();
-            }
-            return Err(Trouble::start(&options.program, &error));
-        }
-    };
+    let command = started.map_err(|error| Trouble::start(&options.program, &error))?;
     events.tell("started", |event| event.number("pid", command.pid().as_raw().unsigned_abs()));
     let guardian = guardian.map(Guardian::on_duty).transpose().map_err(|error| Trouble::wait(&error))?;
     let supervisor = Supervisor { command, held, terms, guardian, terminal, reactor, words, events };
@@ -208,7 +209,11 @@ fn release(
         }
         Err(error) => match error.loss() {
             Some(reason) => loss = Some(reason),
-            None => words.error(&trouble::chain(&error)),
+            None => {
+                let message = trouble::chain(&error);
+                words.error(&message);
+                events.tell("failed", |event| event.text("lock", &name).text("message", &message));
+            }
         },
     }
     let Outcome { ended, reason, .. } = outcome?;

@@ -16,7 +16,7 @@ use crate::store::{Store, URL_VARIABLE};
 use crate::trouble::{Cause, Trouble};
 
 /// The options that a command may have.
-pub(super) const FLAGS: [Flag; 6] = [
+pub(super) const FLAGS: [Flag; 7] = [
     Flag {
         short: None,
         long: "url",
@@ -24,6 +24,12 @@ pub(super) const FLAGS: [Flag; 6] = [
         about: "The store, or the name that the configuration has for it [default: $LOCKS_URL, else what the configuration says, else file:]",
     },
     Flag { short: None, long: "print", value: None, about: "Print what would be done and do nothing" },
+    Flag {
+        short: None,
+        long: "older-than",
+        value: Some("DURATION"),
+        about: "Only locks that were granted last so long ago, such as 12h or 30d [default: 30d]",
+    },
     Flag { short: None, long: "json", value: None, about: "Answer in one line of JSON" },
     Flag {
         short: None,
@@ -43,6 +49,7 @@ pub(super) struct Arguments {
     pub(super) json: bool,
     pub(super) help: bool,
     pub(super) words: Vec<OsString>,
+    pub(super) older_than: Option<OsString>,
     config: Option<OsString>,
     no_config: bool,
 }
@@ -70,6 +77,9 @@ impl Arguments {
                 }
                 (Some("no-config"), _) => arguments.no_config = true,
                 (Some("url"), _) => arguments.url = Some(parser.value().map_err(misunderstood)?),
+                (Some("older-than"), _) => {
+                    arguments.older_than = Some(parser.value().map_err(misunderstood)?)
+                }
                 (Some("config"), _) => arguments.config = Some(parser.value().map_err(misunderstood)?),
                 (None, Value(word)) if arguments.words.len() < command.most_words => {
                     arguments.words.push(word)

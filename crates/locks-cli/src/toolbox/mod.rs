@@ -1,6 +1,7 @@
 //! `locks`: what looks after stores. One command a module.
 
 mod arguments;
+mod gc;
 mod inspect;
 mod paper;
 mod setup;
@@ -33,7 +34,8 @@ struct Command {
     run: fn(&Self, Arguments) -> Result<u8, Complaint>,
 }
 
-const COMMANDS: [Command; 5] = [inspect::STATUS, inspect::LIST, setup::SETUP, paper::COMPLETIONS, paper::MAN];
+const COMMANDS: [Command; 6] =
+    [inspect::STATUS, inspect::LIST, setup::SETUP, gc::GC, paper::COMPLETIONS, paper::MAN];
 
 /// Why there is no exit code of success.
 enum Complaint {

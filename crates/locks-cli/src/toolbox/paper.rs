@@ -92,7 +92,7 @@ fn toolbox() -> clap::Command {
         let word = command.usage.rsplit(' ').next().unwrap_or_default().trim_matches(['[', ']']);
         plain(command.name, command.about)
             .args(flags.map(argument))
-            .arg(Arg::new(word))
+            .args((command.most_words > 0).then(|| Arg::new(word)))
             .after_help(command.more.join("\n\n"))
     });
     program.subcommand(runner("run", Tool::Run)).subcommands(commands)

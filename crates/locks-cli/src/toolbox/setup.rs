@@ -28,6 +28,20 @@ pub(super) const SETUP: Command = Command {
 
 fn run(command: &Command, mut arguments: Arguments) -> Result<u8, Complaint> {
     let store = arguments.named_store(command.name)?;
+    if arguments.print
+        && let Some(script) =
+            locks::set_up_script(&store.url).map_err(|error| Trouble::connect(&store.source, &error))?
+    {
+        return Ok(words::print(&if arguments.json {
+            let url = words::one_line(&store.public_url());
+            format!(
+                "{}\n",
+                Object::default().text("url", &url).text("would", "run_sql").text("sql", &script).finish()
+            )
+        } else {
+            script
+        }));
+    }
     let (what, said) = if arguments.print {
         // Opened, so that nothing is said about a store that can't be.
         let reactor = Reactor::new().map_err(|error| Trouble::no_reactor(&error))?;

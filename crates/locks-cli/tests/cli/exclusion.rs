@@ -3,11 +3,12 @@
 use std::fs;
 #[cfg(target_os = "linux")]
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Process, Sandbox, output, text};
+use crate::support::{LIMIT, Process, Sandbox, output, pause, text};
 #[cfg(target_os = "linux")]
 use crate::support::{UNTIL_EOF, alive_in, eventually};
 
@@ -69,6 +70,16 @@ fn a_counter_loses_no_increment() {
     let script = format!("for i in $(seq 20); do {block} --name counter -- sh -c '{add}' || exit; done");
     let processes: Vec<Process> =
         (0..100).map(|_| Process::start(sandbox.tool("sh").args(["-c", &script]))).collect();
+    // How long 2000 commands take is the machine's business. That they go on is ours.
+    let (mut count, mut since) = (String::new(), Instant::now());
+    while count != "2000\n" {
+        let now = fs::read_to_string(&counter).unwrap();
+        if now != count {
+            (count, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < LIMIT, "it stands at {count:?}");
+        pause(Duration::from_millis(20));
+    }
     for process in processes {
         assert_eq!(process.wait().code(), Some(0));
     }

@@ -44,6 +44,7 @@ fn what_makes_no_sense_is_refused_before_the_store_is_touched() {
     assert_usage(&["--json-fd", "-1"], &["--json-fd", "no number"]);
     assert_usage(&["--json-fd", "77"], &["--json-fd", "not open"]);
     assert_usage(&["--json-fd", "0"], &["--json-fd", "writing"]);
+    assert_usage(&["--json", "--json-fd", "1"], &["--json", "--json-fd", "together"]);
 }
 
 #[test]
@@ -176,6 +177,52 @@ fn events_are_told_to_a_descriptor() {
     assert!(busy[1].starts_with(r#"{"event":"busy","lock":"n","message":"gave up after 300ms"#), "{busy:?}");
     assert_eq!(busy[2], r#"{"event":"exit","code":75}"#);
     holder.end();
+}
+
+/// With `--json` stderr has the events, nothing else of ours, and what the command says.
+#[test]
+fn events_are_told_on_stderr() {
+    let sandbox = Sandbox::new();
+    let run = |options: &[&str], command: &[&str]| {
+        let mut wrapper = sandbox.tool(env!("CARGO_BIN_EXE_locks"));
+        wrapper.args(["run", "--json", "--name", "n"]).args(options).arg("--").args(command);
+        let told = output(&mut wrapper);
+        let lines: Vec<String> = text(&told.stderr).lines().map(str::to_owned).collect();
+        (told.status.code(), text(&told.stdout).to_owned(), lines)
+    };
+    let kinds = |lines: &[String]| -> Vec<String> {
+        let kind = |line: &String| {
+            let told = line.strip_prefix("{\"event\":\"").and_then(|rest| rest.split_once('"'));
+            told.map_or(line.clone(), |(kind, _)| kind.to_owned())
+        };
+        lines.iter().map(kind).collect()
+    };
+    let (code, stdout, told) = run(&["-v"], &["sh", "-c", "echo out; echo err >&2; exit 3"]);
+    assert_eq!((code, stdout.as_str()), (Some(3), "out\n"));
+    let mut told = kinds(&told);
+    // The command says it at any time after its start, or just before we tell of that.
+    let said = told.iter().position(|line| line == "err").unwrap();
+    assert!((1..4).contains(&said), "{told:?}");
+    told.remove(said);
+    assert_eq!(told, ["acquired", "started", "ended", "released", "exit"]);
+
+    let (code, _, told) = run(&[], &["/nowhere/at/all"]);
+    assert_eq!(
+        (code, kinds(&told)),
+        (Some(127), ["acquired", "released", "failed", "exit"].map(String::from).into())
+    );
+
+    let holder = Process::start_up(sandbox.block().args(["--name", "n", "--"]).args(UNTIL_EOF));
+    let (code, _, told) = run(&["-w", "0.3"], &["true"]);
+    assert_eq!((code, kinds(&told)), (Some(75), ["waiting", "busy", "exit"].map(String::from).into()));
+    let (code, _, told) = run(&["-w", "0", "-E", "0"], &["true"]);
+    assert_eq!((code, kinds(&told)), (Some(0), ["busy", "exit"].map(String::from).into()));
+    holder.end();
+
+    // To a closed stderr it is all the same.
+    let closed = format!("{} run --json -- echo out 2>&-", env!("CARGO_BIN_EXE_locks"));
+    let closed = output(sandbox.tool("sh").args(["-c", &closed]));
+    assert_eq!((closed.status.code(), text(&closed.stdout)), (Some(0), "out\n"), "{closed:?}");
 }
 
 /// Nobody who does not listen, or listens no more, is waited for.

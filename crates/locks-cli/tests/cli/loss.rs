@@ -14,7 +14,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::redis::{ABORT, BLOCK, Store};
-use crate::support::{Process, alive_in, assert_one_line, children_of, eventually, output, pause, text};
+use crate::support::{
+    Process, UNTIL_EOF, alive_in, assert_one_line, children_of, eventually, output, pause, text,
+};
 
 /// A command with a child of its own, neither of which minds TERM.
 const STUBBORN: &str = "trap '' TERM; echo up; echo $$; sleep 600 & wait; sleep 600";
@@ -48,7 +50,7 @@ impl Holder {
 }
 
 /// The next one to have the lock, who looks at that moment who of the group still lives.
-fn follow(store: &Store, name: &str, group: Pid) -> Process {
+pub(crate) fn follow(store: &Store, name: &str, group: Pid) -> Process {
     let look = format!(
         "sed 's/.*) //' /proc/[0-9]*/stat 2>/dev/null | awk '$3 == {group} && $1 !~ /[ZX]/ {{ print \"overlap\" }}'; echo alone"
     );
@@ -60,7 +62,7 @@ fn follow(store: &Store, name: &str, group: Pid) -> Process {
 }
 
 #[track_caller]
-fn assert_alone(next: Process) {
+pub(crate) fn assert_alone(next: Process) {
     assert_eq!(next.line(), "alone");
     assert_eq!(next.wait().code(), Some(0));
 }
@@ -157,6 +159,36 @@ fn a_wrapper_that_is_stopped_for_a_moment_and_its_command_go_on() {
     assert_eq!(holder.end().code(), Some(1)); // of `read` at the end of its input
 }
 
+/// The guardian is there before the lock is had. Whoever kills it then kills nothing else.
+#[test]
+fn a_guardian_that_is_killed_during_the_wait_is_followed_by_another() {
+    let store = Store::ready();
+    let holder = Process::start_up(&mut store.under(BLOCK, &[], &UNTIL_EOF));
+    let waiter =
+        Process::start(&mut store.under(BLOCK, &["-v"], &["sh", "-c", "echo up; read line; exit 3"]));
+    assert!(waiter.stderr_line().contains("waiting"));
+    let [guardian] = children_of(waiter.pid)[..] else { panic!("one guardian") };
+    kill(guardian, Signal::SIGKILL).unwrap();
+    holder.end();
+    assert_eq!(waiter.line(), "up");
+    let children = children_of(waiter.pid);
+    assert!(children.len() == 2 && !children.contains(&guardian), "{children:?}");
+    assert_eq!(waiter.end().code(), Some(3));
+}
+
+/// It may go on without its lock, but not without its wrapper.
+#[test]
+fn a_killed_wrapper_takes_its_command_along_whatever_is_to_be_done_on_loss() {
+    let store = Store::ready();
+    for how in ["warn", "ignore"] {
+        let holder = Holder::of(&store, how, &["--on-lost", how]);
+        let next = follow(&store, how, holder.command);
+        holder.wrapper.signal(Signal::SIGKILL);
+        assert_alone(next);
+        eventually("the guardian is gone", || kill(holder.guardian, None).is_err());
+    }
+}
+
 #[test]
 fn a_stopped_guardian_or_command_changes_nothing() {
     let store = Store::ready();
@@ -217,7 +249,10 @@ fn a_cut_network_ends_the_command_before_somebody_else_has_the_lock() {
             holder.wrapper.signal(Signal::SIGSTOP);
         }
         assert_alone(next);
-        holder.wrapper.signal(Signal::SIGCONT);
+        // Otherwise it may be gone already.
+        if stopped {
+            holder.wrapper.signal(Signal::SIGCONT);
+        }
         assert_eq!(holder.wrapper.wait().code(), Some(79));
     }
 }

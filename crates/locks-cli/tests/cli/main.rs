@@ -16,6 +16,8 @@ mod flags;
 mod limits;
 #[cfg(all(feature = "file", feature = "redis", target_os = "linux"))]
 mod loss;
+#[cfg(all(feature = "file", target_os = "linux"))]
+mod pty;
 #[cfg(all(feature = "file", feature = "redis"))]
 mod redis;
 #[cfg(feature = "file")]
@@ -24,6 +26,8 @@ mod signals;
 mod support;
 #[cfg(all(feature = "file", target_os = "linux"))]
 mod terminal;
+#[cfg(all(feature = "file", feature = "redis", target_os = "linux"))]
+mod terminal_and_ttl;
 #[cfg(feature = "file")]
 mod toolbox;
 #[cfg(feature = "file")]

@@ -11,7 +11,7 @@ use crate::support::{Process, UNTIL_EOF, assert_one_line, by_hand, output, text}
 
 pub(crate) const ABORT: &str = env!("CARGO_BIN_EXE_lock-abort");
 pub(crate) const BLOCK: &str = env!("CARGO_BIN_EXE_lock-block");
-const LOCKS: &str = env!("CARGO_BIN_EXE_locks");
+pub(crate) const LOCKS: &str = env!("CARGO_BIN_EXE_locks");
 
 /// A namespace of its own on a server that others may use too.
 pub(crate) struct Store {
@@ -21,7 +21,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Nobody has set it up.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { server: Redis::shared().unwrap(), namespace: format!("cli-{:016x}", fastrand::u64(..)) }
     }
 
@@ -172,6 +172,39 @@ fn a_new_server_is_in_grace_until_it_is_set_up() {
     assert_eq!(store.locks(["setup", &store.url()]).status.code(), Some(0));
     let free = output(&mut store.under(ABORT, &[], &["echo", "it ran"]));
     assert_eq!((free.status.code(), text(&free.stdout)), (Some(0), "it ran\n"), "{free:?}");
+}
+
+#[test]
+fn what_a_set_up_would_do_can_be_asked_for_before() {
+    let store = Store::new();
+    let busy = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(busy.status.code(), Some(75), "{busy:?}");
+    for (options, answer) in [
+        (["setup", "--print", "--json"], "\"would\":\"end_grace\"}\n"),
+        (
+            ["setup", "--no-config", "--print"],
+            ": the record would be written that no lock was forgotten; there is no schema to be made\n",
+        ),
+    ] {
+        let printed = store.locks(options);
+        assert_eq!((printed.status.code(), text(&printed.stderr)), (Some(0), ""), "{printed:?}");
+        assert!(text(&printed.stdout).ends_with(answer), "{printed:?}");
+        // And nothing was done.
+        let busy = output(&mut store.under(ABORT, &[], &["true"]));
+        assert_eq!(busy.status.code(), Some(75), "{busy:?}");
+    }
+    let done = store.locks(["setup", "--json"]);
+    assert!(text(&done.stdout).ends_with("\"done\":\"ready\"}\n"), "{done:?}");
+    let free = output(&mut store.under(ABORT, &[], &["true"]));
+    assert_eq!(free.status.code(), Some(0), "{free:?}");
+}
+
+#[test]
+fn nothing_has_to_be_collected() {
+    let store = Store::ready();
+    let collected = store.locks(["gc"]);
+    assert_eq!(collected.status.code(), Some(0), "{collected:?}");
+    assert!(text(&collected.stdout).contains("nothing to remove"), "{collected:?}");
 }
 
 #[test]

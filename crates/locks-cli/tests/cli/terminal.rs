@@ -1,114 +1,19 @@
 //! On a terminal: whose turn it is, keys, job control, and the line that a waiting person sees.
 
-use std::cell::RefCell;
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::Duration;
 
-use nix::unistd::Pid;
-
-use crate::support::{LIMIT, Process, Sandbox, UNTIL_EOF, alive_in, eventually, pause};
-
-/// A session of its own on a terminal of its own.
-struct Terminal {
-    script: Child,
-    keys: ChildStdin,
-    screen: Receiver<String>,
-    /// What was shown and not looked at yet.
-    shown: RefCell<String>,
-}
-
-impl Terminal {
-    fn run(sandbox: &Sandbox, line: &str) -> Self {
-        let mut command = sandbox.tool("script");
-        command.args(["--quiet", "--return", "--command", line, "/dev/null"]).env("TERM", "xterm");
-        let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let keys = script.stdin.take().unwrap();
-        let mut output = script.stdout.take().unwrap();
-        let (show, screen) = channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 4_096];
-            while let Ok(read @ 1..) = output.read(&mut bytes) {
-                if show.send(String::from_utf8_lossy(&bytes[..read]).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { script, keys, screen, shown: RefCell::default() }
-    }
-
-    /// An interactive shell with job control.
-    fn shell(sandbox: &Sandbox) -> Self {
-        Self::run(sandbox, "env PS1= bash --norc --noprofile --noediting -i")
-    }
-
-    fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
-    }
-
-    /// Waits until `word` was shown, and returns what came before it. What is pressed is shown, too: `word` must not be in it.
-    #[track_caller]
-    fn until(&self, word: &str) -> String {
-        let mut shown = self.shown.borrow_mut();
-        loop {
-            if let Some((before, after)) = shown.split_once(word) {
-                let before = before.to_owned();
-                *shown = after.to_owned();
-                return before;
-            }
-            match self.screen.recv_timeout(LIMIT) {
-                Ok(more) => shown.push_str(&more),
-                Err(_) => panic!("no {word:?} in {shown:?}"),
-            }
-        }
-    }
-
-    /// A process that shows `at-2-` and its number, and then a full stop.
-    #[track_caller]
-    fn pid(&self) -> Pid {
-        self.until("at-2-");
-        Pid::from_raw(self.until(".").parse().unwrap())
-    }
-
-    /// Ends the shell.
-    fn leave(mut self) {
-        self.press("exit\n");
-        self.end();
-    }
-
-    /// Waits for the end.
-    fn end(mut self) -> Option<i32> {
-        while self.screen.recv_timeout(LIMIT).is_ok() {}
-        self.script.wait().unwrap().code()
-    }
-}
-
-/// A failed test leaves nothing behind: who loses the terminal is hung up.
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.script.kill().ok();
-        self.script.wait().ok();
-    }
-}
+use crate::pty::{Terminal, is_stopped, parent_of};
+use crate::support::{Process, Sandbox, UNTIL_EOF, alive_in, eventually, pause};
 
 fn block() -> &'static str {
     env!("CARGO_BIN_EXE_lock-block")
-}
-
-/// Whether this process is stopped.
-fn is_stopped(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }
 
 /// Ctrl-C reaches the command, with all its group, once; and a script that runs us ends with it.
 #[test]
 fn the_key_for_interrupt_reaches_the_command_once_and_the_script_around_it() {
     let sandbox = Sandbox::new();
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     let script =
         "n=0; trap 'n=$((n+1)); echo got-$n.' INT; echo at-$((1+1))-$$.; while :; do sleep 0.05; done";
     let script_file = sandbox.path("script");
@@ -139,7 +44,7 @@ fn the_key_for_interrupt_reaches_the_command_once_and_the_script_around_it() {
 #[test]
 fn the_key_for_stop_stops_the_job_and_the_shell_continues_it() {
     let sandbox = Sandbox::new();
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     let script = sandbox.path("script");
     std::fs::write(&script, "echo at-$((1+1))-$$.; read x; echo read-$x; exit 9").unwrap();
     terminal.press(&format!("{} --name n -- sh {}\n", block(), script.display()));
@@ -166,11 +71,12 @@ fn the_key_for_stop_stops_the_job_and_the_shell_continues_it() {
 #[test]
 fn in_the_background_a_command_that_reads_waits_for_its_turn() {
     let sandbox = Sandbox::new();
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     terminal
         .press(&format!("{} --name n -- sh -c 'echo at-$((1+1))-$$.; read x; echo read-$x' &\n", block()));
     let command = terminal.pid();
-    eventually("the command is stopped", || is_stopped(command));
+    // Before that the shell thinks that the job runs, and does not continue it.
+    eventually("the whole job is stopped", || is_stopped(command) && is_stopped(parent_of(command)));
     terminal.press("echo shell-$((40+2))\n");
     terminal.until("shell-42");
     terminal.press("fg\n");
@@ -184,7 +90,7 @@ fn in_the_background_a_command_that_reads_waits_for_its_turn() {
 #[test]
 fn left_behind_by_its_shell_a_command_that_reads_ends() {
     let sandbox = Sandbox::new();
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     let reads = "sh -c 'echo at-$((1+1))-$$.; read x'";
     terminal.press(&format!("( (sleep 0.3; exec {} --name n -- {reads} </dev/tty) & )\n", block()));
     let command = terminal.pid();
@@ -197,7 +103,7 @@ fn left_behind_by_its_shell_a_command_that_reads_ends() {
 #[test]
 fn in_a_pipeline_the_others_may_read_too() {
     let sandbox = Sandbox::new();
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     let reader = "sh -c 'read x </dev/tty; echo reader-$x; cat'";
     terminal.press(&format!(
         "{} --name n -- sh -c 'echo from-$((1+1)); sleep 0.5' | {reader}; echo over-$((1+1))\n",
@@ -226,7 +132,7 @@ fn who_waits_at_a_terminal_sees_who_is_in_the_way() {
     let holder = Process::start_up(sandbox.block().args(["--name", "n", "--"]).args(UNTIL_EOF));
     let pid = holder.pid;
     let line = format!("stty columns 500; {} --name n -- echo mine; exit $?", block());
-    let terminal = Terminal::run(&sandbox, &line);
+    let terminal = Terminal::run(&sandbox.url(), &line);
     pause(Duration::from_millis(3_500));
     holder.end();
     let shown = terminal.until("mine");
@@ -247,7 +153,7 @@ fn who_waits_at_a_terminal_sees_who_is_in_the_way() {
 fn a_wait_can_be_stopped_and_interrupted() {
     let sandbox = Sandbox::new();
     let holder = Process::start_up(sandbox.block().args(["--name", "n", "--"]).args(UNTIL_EOF));
-    let mut terminal = Terminal::shell(&sandbox);
+    let mut terminal = Terminal::shell(&sandbox.url());
     terminal.press(&format!("{} --name n -- echo it-ran-$((1+1)); echo code-$?-\n", block()));
     terminal.until("waiting for 1s");
     terminal.press("\x1a");

@@ -13,7 +13,7 @@ fn locks(arguments: &[&[u8]]) -> Output {
 
 #[test]
 fn what_makes_no_sense_is_64_and_one_line() {
-    let cases: [(&[&[u8]], &[&str]); 21] = [
+    let cases: [(&[&[u8]], &[&str]); 24] = [
         (&[], &["no command", "--help"]),
         (&[b"nonsense"], &["nonsense", "--help"]),
         (&[b"two\nlines"], &["two\\nlines"]),
@@ -32,6 +32,9 @@ fn what_makes_no_sense_is_64_and_one_line() {
         (&[b"status", b""], &["status", "name"]),
         (&[b"status", b"a", b"b"], &["unexpected"]),
         (&[b"list", b"--print"], &["--print"]),
+        (&[b"gc", b"--older-than", b"soon"], &["--older-than", "soon"]),
+        (&[b"gc", b"--older-than"], &["--older-than"]),
+        (&[b"gc", b"nightly"], &["unexpected", "nightly"]),
         (&[b"completions", b"tcsh"], &["completions", "fish"]),
         (&[b"man", b"nonsense"], &["man", "lock-block"]),
         (&[b"run", b"--nonsense"], &["--nonsense", "locks run --help"]),
@@ -53,6 +56,7 @@ fn help_and_version_go_to_stdout() {
         (&[b"setup", b"--help"], "locks setup [URL]"),
         (&[b"status", b"--help"], "locks status nightly"),
         (&[b"list", b"-h"], "--json"),
+        (&[b"gc", b"--help"], "locks gc --older-than 30d"),
         (&[b"run", b"--help"], "locks run --name nightly"),
         (&[b"--version"], concat!("locks ", env!("CARGO_PKG_VERSION"))),
         (&[b"-V"], concat!("locks ", env!("CARGO_PKG_VERSION"))),
@@ -144,6 +148,31 @@ fn status_and_list_say_who_holds_and_who_waits() {
         holder.end();
     }
     assert_eq!(locks(&["status", "a/1"]), "\"a/1\" is free\n");
+}
+
+/// Files of locks that are in use stay, as do young ones.
+#[test]
+fn gc_removes_the_files_of_locks_that_nobody_uses() {
+    let sandbox = Sandbox::new();
+    let locks = |arguments: &[&str]| {
+        let shown = output(sandbox.tool(env!("CARGO_BIN_EXE_locks")).args(arguments));
+        assert_eq!((shown.status.code(), text(&shown.stderr)), (Some(0), ""), "{shown:?}");
+        text(&shown.stdout).to_owned()
+    };
+    for name in ["a", "b", "c"] {
+        assert_eq!(output(sandbox.abort().args(["--name", name, "true"])).status.code(), Some(0));
+    }
+    let holder = Process::start_up(sandbox.block().args(["--name", "c", "--"]).args(UNTIL_EOF));
+    let url = sandbox.url();
+    assert_eq!(locks(&["gc"]), format!("{url}: 0 removed, 3 kept\n"));
+    assert_eq!(
+        locks(&["gc", "--older-than", "0", "--json"]),
+        format!("{{\"url\":\"{url}\",\"removed\":2,\"kept\":1}}\n")
+    );
+    assert!(sandbox.is_taken("c"));
+    holder.end();
+    assert_eq!(locks(&["gc", "--older-than", "0s"]), format!("{url}: 1 removed, 0 kept\n"));
+    assert_eq!(output(sandbox.abort().args(["--name", "a", "true"])).status.code(), Some(0));
 }
 
 /// What was generated knows every option, and who reads it understands it.
