@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod between;
 mod child;
 mod cores;
 mod counting;
 mod hand_on;
+mod over_postgres;
 mod over_redis;
 mod processes;
 mod queue;
@@ -35,9 +37,18 @@ struct Args {
     /// Where lock-block with Redis is
     #[arg(long, value_name = "DIR")]
     redis_tools: Option<PathBuf>,
+    /// Where lock-block with PostgreSQL is
+    #[arg(long, value_name = "DIR")]
+    postgres_tools: Option<PathBuf>,
     /// Measure Redis alone
     #[arg(long)]
     redis_only: bool,
+    /// Measure PostgreSQL alone
+    #[arg(long, conflicts_with = "redis_only")]
+    postgres_only: bool,
+    /// Measure the commands alone
+    #[arg(long)]
+    commands_only: bool,
     /// Where to write the table, as Markdown
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -50,20 +61,20 @@ enum Role {
     /// One of several processes that contend for a lock; started by the measurement itself
     #[command(hide = true)]
     Contender(processes::Contender),
-    /// One of several processes that contend for locks on Redis; started by the measurement itself
+    /// One of several processes that contend for locks on a server; started by the measurement itself
     #[command(hide = true)]
-    RedisContender(over_redis::Contender),
-    /// One of several processes with many tasks that wait for locks on Redis; started by the measurement itself
+    Waiters(between::Contender),
+    /// One of several processes with many tasks that wait for locks on a server; started by the measurement itself
     #[command(hide = true)]
-    RedisCrowd(over_redis::Crowd),
+    Crowd(between::Crowd),
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     match &args.role {
         Some(Role::Contender(contender)) => return contender.run(),
-        Some(Role::RedisContender(contender)) => return contender.run(),
-        Some(Role::RedisCrowd(crowd)) => return crowd.run(),
+        Some(Role::Waiters(contender)) => return contender.run(),
+        Some(Role::Crowd(crowd)) => return crowd.run(),
         None => {}
     }
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
@@ -71,23 +82,46 @@ fn main() -> Result<()> {
         |tools: &PathBuf| tools.canonicalize().with_context(|| format!("no tools in {}", tools.display()));
     let tools = found(&args.tools)?;
     let redis_tools = args.redis_tools.as_ref().map(found).transpose()?;
-    over_redis::check()?;
+    let postgres_tools = args.postgres_tools.as_ref().map(found).transpose()?;
+    let (redis, postgres) = (!args.postgres_only, !args.redis_only);
+    let local = redis && postgres;
+    if redis {
+        over_redis::check()?;
+    }
+    if postgres {
+        over_postgres::check()?;
+    }
     let mut table = Table::default();
     for cores in cores::choices()? {
         eprintln!("on {cores}");
         cores.use_only_these()?;
         table.on(cores.to_string());
-        if !args.redis_only {
+        if local && !args.commands_only {
             uncontended::measure(effort, &mut table)?;
             hand_on::measure(effort, cores.count(), &mut table)?;
             processes::measure(effort, &mut table)?;
+        }
+        if local {
             scripts::measure(effort, &tools, &mut table)?;
             queue::measure(effort, &tools, &mut table)?;
         }
-        over_redis::measure(effort, &cores, redis_tools.as_deref(), &mut table)?;
+        if redis {
+            let measure = if args.commands_only { over_redis::measure_commands } else { over_redis::measure };
+            measure(effort, &cores, redis_tools.as_deref(), &mut table)?;
+        }
+        if postgres {
+            let measure =
+                if args.commands_only { over_postgres::measure_commands } else { over_postgres::measure };
+            measure(effort, &cores, postgres_tools.as_deref(), &mut table)?;
+        }
     }
-    over_redis::footprint(effort, &mut table)?;
-    if !args.redis_only {
+    if redis && !args.commands_only {
+        over_redis::footprint(effort, &mut table)?;
+    }
+    if postgres && !args.commands_only {
+        over_postgres::footprint(effort, &mut table)?;
+    }
+    if local {
         scripts::footprint(&tools, &mut table)?;
     }
     let text = table.to_string();

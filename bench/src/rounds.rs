@@ -19,6 +19,10 @@ pub(crate) struct Effort {
     pub(crate) contention: Duration,
     /// How long contenders contend if one side takes its time, per round.
     pub(crate) slow_contention: Duration,
+    /// How many wait for a lock at the most.
+    pub(crate) waiters: usize,
+    /// How often many held locks are renewed while they are looked at.
+    pub(crate) renewals: u64,
 }
 
 impl Effort {
@@ -29,6 +33,8 @@ impl Effort {
         spawns: 100,
         contention: Duration::from_millis(1_000),
         slow_contention: Duration::from_millis(1_000),
+        waiters: 512,
+        renewals: 10,
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 5,
@@ -37,6 +43,8 @@ impl Effort {
         spawns: 3,
         contention: Duration::from_millis(100),
         slow_contention: Duration::from_millis(300),
+        waiters: 64,
+        renewals: 1,
     };
 }
 

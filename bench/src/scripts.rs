@@ -1,7 +1,7 @@
-//! `lock-block` around a command that does nothing, beside flock(1).
+//! `lock-block` around a command that does nothing, beside flock(1) and setlock.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -26,6 +26,36 @@ pub(crate) fn measure(effort: Effort, tools: &Path, table: &mut Table) -> Result
     let added = |wrapped: &[f64]| wrapped.iter().zip(&plain).map(|(all, own)| all - own).collect::<Vec<_>>();
     let what = "what `lock-block` adds to plain `true`, over what flock(1) adds";
     table.row(what, Goal::AtMost(1.10), Unit::Times, Spread::of_ratios(&added(&ours), &added(&flocks)));
+    let what = "`lock-block -- true` on a file, over plain `true`";
+    table.row(what, Goal::None, Unit::Times, Spread::of_ratios(&ours, &plain));
+    let mut start = || time(effort.spawns, || version(tools));
+    let mut plain = || time(effort.spawns, || Command::new("true"));
+    let [start, plain] = interleaved(effort, [&mut start, &mut plain])?;
+    let what = "`lock-block --version`, from its start to its end, over plain `true`";
+    table.row(what, Goal::None, Unit::Times, Spread::of_ratios(&start, &plain));
+    beside_setlock(effort, tools, dir.path(), table)
+}
+
+/// setlock of daemontools, where it is installed.
+fn beside_setlock(effort: Effort, tools: &Path, dir: &Path, table: &mut Table) -> Result<()> {
+    let setlock = || {
+        let mut command = Command::new("setlock");
+        command.arg(dir.join("setlock")).arg("true");
+        command
+    };
+    match setlock().status() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            table.note("Not installed: setlock (the package daemontools)");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("can't start setlock"),
+    }
+    let mut ours = || time(effort.spawns, || lock_block(tools, dir, "true"));
+    let mut theirs = || time(effort.spawns, setlock);
+    let [ours, theirs] = interleaved(effort, [&mut ours, &mut theirs])?;
+    let what = "`lock-block -- true` on a file, over `setlock FILE true`";
+    table.row(what, Goal::None, Unit::Times, Spread::of_ratios(&ours, &theirs));
     Ok(())
 }
 
@@ -47,6 +77,12 @@ pub(crate) fn lock_block(tools: &Path, dir: &Path, program: impl AsRef<std::ffi:
     let mut command = Command::new(tools.join("lock-block"));
     command.arg("--url").arg(format!("file:{}", dir.join("locks").display()));
     command.args(["--name", "measured", "--"]).arg(program);
+    command
+}
+
+fn version(tools: &Path) -> Command {
+    let mut command = Command::new(tools.join("lock-block"));
+    command.arg("--version").stdout(Stdio::null());
     command
 }
 

@@ -29,6 +29,7 @@ pub(crate) enum Unit {
 pub(crate) struct Table {
     cores: String,
     rows: Vec<Row>,
+    notes: Vec<String>,
     overlaps: u64,
 }
 
@@ -51,6 +52,13 @@ impl Table {
         let row = Row { what: what.into(), cores: self.cores.clone(), goal, unit, value };
         eprintln!("{row}");
         self.rows.push(row);
+    }
+
+    /// Says something below the rows, once.
+    pub(crate) fn note(&mut self, note: &str) {
+        if !self.notes.iter().any(|said| said == note) {
+            self.notes.push(note.to_owned());
+        }
     }
 
     /// Adds to the number of times that two held the same lock.
@@ -114,7 +122,11 @@ impl fmt::Display for Table {
                 }
             }
         }
-        writeln!(f, "\nOverlapping holders in all contended runs: {}. Machine: {}.", self.overlaps, machine())
+        write!(f, "\nOverlapping holders in all contended runs: {}. Machine: {}.", self.overlaps, machine())?;
+        for note in &self.notes {
+            write!(f, " {note}.")?;
+        }
+        writeln!(f)
     }
 }
 
@@ -141,6 +153,8 @@ mod tests {
         table.row("c", Goal::None, Unit::Number, Spread::of(&[0.5]));
         table.on("2 cores".to_owned());
         table.row("a", Goal::AtMost(1.2), Unit::Times, value);
+        table.note("Not installed: d");
+        table.note("Not installed: d");
         let text = table.to_string();
         let rows: Vec<&str> = text.lines().skip(2).take(4).collect();
         assert_eq!(
@@ -151,6 +165,10 @@ mod tests {
                 "| b | 1 core | ≥ 1.10 MiB | 1.20 MiB (1.00 MiB to 1.50 MiB) | holds |",
                 "| c | 1 core | – | 0.500 |  |",
             ]
+        );
+        assert!(
+            text.ends_with(". Not installed: d.\n") && text.matches("Not installed").count() == 1,
+            "{text}"
         );
     }
 }

@@ -82,7 +82,7 @@ fn time_run(runtime: &Runtime, locks: &Locks, calls: u32) -> Result<f64> {
 }
 
 /// Seconds per acquire and release.
-fn time_lock(runtime: &Runtime, lock: &Lock, calls: u32) -> Result<f64> {
+pub(crate) fn time_lock(runtime: &Runtime, lock: &Lock, calls: u32) -> Result<f64> {
     runtime.block_on(async {
         let start = Instant::now();
         for _ in 0..calls {

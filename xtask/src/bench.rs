@@ -26,7 +26,7 @@ pub(crate) struct Args {
 ///
 /// If something can't be built or run, or two holders overlapped. A goal that is missed is a row of the table.
 pub(crate) fn run_and_report(args: &Args) -> Result<()> {
-    let redis_tools = redis_tools()?;
+    let (redis_tools, postgres_tools) = (tools_with("redis")?, tools_with("postgres")?);
     run(&mut cargo(["build", "--locked", "--release", "--package", "locks-cli", "--bins"]))?;
     let dir = root().join("bench");
     // Its lock file follows the workspace's; that it was committed so is for `cargo xtask lint` to say.
@@ -34,7 +34,7 @@ pub(crate) fn run_and_report(args: &Args) -> Result<()> {
     let table = root().join("target/bench.md");
     let mut bench = cargo(["run", "--quiet", "--release", "--"]);
     bench.current_dir(&dir).arg("--tools").arg(tools()).arg("--redis-tools").arg(redis_tools);
-    bench.arg("--table").arg(&table);
+    bench.arg("--postgres-tools").arg(postgres_tools).arg("--table").arg(&table);
     if args.quick {
         bench.arg("--quick");
     }
@@ -60,11 +60,11 @@ pub(crate) fn smoke() -> Result<()> {
     run_and_report(&Args { quick: true, write: false })
 }
 
-/// Builds `lock-block` with Redis and puts it aside: what is measured on files is the tool without it.
-fn redis_tools() -> Result<PathBuf> {
-    let features = ["--features", "redis"];
+/// Builds `lock-block` with the feature of a store and puts it aside: what is measured on files is the tool without it.
+fn tools_with(feature: &str) -> Result<PathBuf> {
+    let features = ["--features", feature];
     run(cargo(["build", "--locked", "--release", "--package", "locks-cli", "--bins"]).args(features))?;
-    let aside = tools().join("with-redis");
+    let aside = tools().join(format!("with-{feature}"));
     fs::create_dir_all(&aside).with_context(|| format!("can't make {}", aside.display()))?;
     let (from, to) = (tools().join("lock-block"), aside.join("lock-block"));
     fs::copy(&from, &to).with_context(|| format!("can't copy {}", from.display()))?;

@@ -1,7 +1,7 @@
 //! A free lock on Redis, taken and given back, beside the two bare round trips that nobody can do without.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use distributed_lock_core::traits::{DistributedLock as _, LockHandle as _, LockProvider as _};
@@ -11,12 +11,14 @@ use locks_backend_redis::RedisBackend;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 use rslock::LockManager;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::server::Server;
+use crate::between::{Store as _, each, median, runtime};
 use crate::cores::Cores;
 use crate::rounds::{Effort, Spread, interleaved};
 use crate::table::{Goal, Table, Unit};
+use crate::uncontended::time_lock;
 
 const TTL: Duration = Duration::from_secs(15);
 
@@ -31,38 +33,17 @@ pub(crate) fn measure(effort: Effort, cores: &Cores, server: &Server, table: &mu
     let [ours, bare, rslock, theirs] = interleaved(
         effort,
         [
+            &mut || time_lock(&ours, &lock, trips),
+            &mut || Ok(2.0 * bare.trips(2 * trips)?),
             &mut || {
-                ours.block_on(async {
-                    let start = Instant::now();
-                    for _ in 0..trips {
-                        let guard = lock.acquire().await?;
-                        black_box(guard.fencing_token());
-                        guard.release().await?;
-                    }
-                    Ok(start.elapsed().as_secs_f64() / f64::from(trips))
+                each(&rslocks, trips, async || {
+                    rslock.acquire("free-rslock", TTL).await?.release().await;
+                    Ok(())
                 })
             },
             &mut || {
-                let start = Instant::now();
-                bare.trips(2 * trips, |_| ())?;
-                Ok(start.elapsed().as_secs_f64() / f64::from(trips))
-            },
-            &mut || {
-                rslocks.block_on(async {
-                    let start = Instant::now();
-                    for _ in 0..trips {
-                        rslock.acquire("free-rslock", TTL).await?.release().await;
-                    }
-                    Ok(start.elapsed().as_secs_f64() / f64::from(trips))
-                })
-            },
-            &mut || {
-                theirs.block_on(async {
-                    let start = Instant::now();
-                    for _ in 0..trips {
-                        provider.create_lock("free").acquire(None).await?.release().await?;
-                    }
-                    Ok(start.elapsed().as_secs_f64() / f64::from(trips))
+                each(&theirs, trips, async || {
+                    Ok(provider.create_lock("free").acquire(None).await?.release().await?)
                 })
             },
         ],
@@ -95,22 +76,22 @@ impl Bare {
         Ok(Self { runtime, connection, hash: script.get_hash().to_owned() })
     }
 
-    /// Goes there and back so many times, and says each time how long it took.
-    pub(crate) fn trips(&mut self, count: u32, mut took: impl FnMut(Duration)) -> Result<()> {
+    /// Seconds for each of so many round trips.
+    fn trips(&mut self, count: u32) -> Result<f64> {
         let Self { runtime, connection, hash } = self;
-        runtime.block_on(async {
-            for _ in 0..count {
-                let start = Instant::now();
-                let mut script = redis::cmd("EVALSHA");
-                script.arg(&*hash).arg(1).arg("bare");
-                black_box(script.query_async::<u64>(connection).await?);
-                took(start.elapsed());
-            }
-            Ok(())
-        })
+        each(runtime, count, async || ask(connection, hash).await)
+    }
+
+    /// The seconds of one in the middle of so many.
+    pub(crate) fn trip(&mut self, count: u32) -> Result<f64> {
+        let Self { runtime, connection, hash } = self;
+        median(runtime, count, async || ask(connection, hash).await)
     }
 }
 
-fn runtime() -> Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("can't start a runtime")
+async fn ask(connection: &mut MultiplexedConnection, hash: &str) -> Result<()> {
+    let mut script = redis::cmd("EVALSHA");
+    script.arg(hash).arg(1).arg("bare");
+    black_box(script.query_async::<u64>(connection).await?);
+    Ok(())
 }

@@ -1,32 +1,26 @@
 //! Locks on a Redis server: alone, in a crowd, between processes and inside one.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use locks_backend_redis::RedisBackend;
-use tokio::runtime::Builder;
 
+use crate::between::contention::Rival;
+use crate::between::{Store as _, With, contention, crowd, drain, one_worker, wrapped};
 use crate::cores::Cores;
 use crate::hand_on;
 use crate::rounds::Effort;
 use crate::table::Table;
 
-mod contention;
-mod contest;
-mod crowd;
-mod drain;
 mod free;
 mod held;
 mod server;
-mod wrapped;
-
-pub(crate) use contest::Contender;
-pub(crate) use crowd::Crowd;
 
 use server::Server;
 
-/// Processes that contend.
-const PROCESSES: usize = 8;
+const RIVAL: Rival =
+    Rival { with: With::Rslock, name: "rslock", goals: [(8, 100.0), (64, 20.0), (512, 3.0)], shares: false };
 
 /// Fails if there is no server to measure with, before anything has taken its time.
 pub(crate) fn check() -> Result<()> {
@@ -39,10 +33,26 @@ pub(crate) fn measure(effort: Effort, cores: &Cores, tools: Option<&Path>, table
     cores.use_with(server.pid()?)?;
     free::measure(effort, cores, &server, table)?;
     inside(effort, &server, table)?;
-    contention::measure(effort, &server, table)?;
-    drain::measure(effort, cores, &server, table)?;
+    contention::measure(effort, &server, &RIVAL, table)?;
+    let mut bare = free::Bare::connect(&server)?;
+    drain::measure(effort, cores, &server, &mut || bare.trip(effort.trips), table)?;
     if let Some(tools) = tools {
-        wrapped::measure(effort, tools, &server, table)?;
+        commands(effort, tools, &server, table)?;
+    }
+    cores.use_only_these()
+}
+
+/// The same of the commands alone.
+pub(crate) fn measure_commands(
+    effort: Effort,
+    cores: &Cores,
+    tools: Option<&Path>,
+    table: &mut Table,
+) -> Result<()> {
+    let server = Server::start()?;
+    cores.use_with(server.pid()?)?;
+    if let Some(tools) = tools {
+        commands(effort, tools, &server, table)?;
     }
     cores.use_only_these()
 }
@@ -51,42 +61,23 @@ pub(crate) fn measure(effort: Effort, cores: &Cores, tools: Option<&Path>, table
 pub(crate) fn footprint(effort: Effort, table: &mut Table) -> Result<()> {
     let server = Server::start()?;
     held::measure(effort, &server, table)?;
-    crowd::measure(&server, table)
+    crowd::measure(&server, 2.0, table)
 }
 
 /// Many tasks of this process want the same lock.
 fn inside(effort: Effort, server: &Server, table: &mut Table) -> Result<()> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("can't start a runtime")?;
     let open = || RedisBackend::from_url(server.locks());
-    hand_on::compare("redis", effort, &runtime, table, open()?, open()?, &|| server.requests(OURS))
+    let asked = || server.requests(With::Locks);
+    hand_on::compare("redis", effort, &one_worker()?, table, open()?, open()?, &asked)
 }
 
-/// The commands that only the scripts of locks use, inside. One that is missing here would count as a request.
-const OURS: &[&str] = &[
-    "get",
-    "hdel",
-    "hget",
-    "hgetall",
-    "hset",
-    "lindex",
-    "lpos",
-    "lrange",
-    "lrem",
-    "pexpire",
-    "publish",
-    "pubsub|numsub",
-    "rpush",
-    "set",
-    "time",
-    "zadd",
-    "zrange",
-    "zrem",
-    "zscore",
-];
-
-/// The commands that only the scripts of rslock use, inside.
-const RSLOCKS: &[&str] = &["get", "del"];
+fn commands(effort: Effort, tools: &Path, server: &Server, table: &mut Table) -> Result<()> {
+    let (program, address) = (wrapped::program("blocking")?, server.address());
+    let blocking = || {
+        let mut command = Command::new(&program);
+        command.args([&address, "wrapped-bare", "true"]);
+        command
+    };
+    let what = "`lock-block -- true` on Redis, over SET NX and compare-and-delete on a blocking socket";
+    wrapped::measure(effort, tools, server, (what, &blocking), 1.6, table)
+}

@@ -1,67 +1,61 @@
 //! A queue that drains: how long the lock is nobody's between two holders, and whether they come in order.
 
 use std::cell::RefCell;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use locks_api::{Boottime, Locks};
-use locks_backend_redis::RedisBackend;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
+use super::contender::NAME;
 use super::contention::Contest;
-use super::contest::{NAME, With};
-use super::free::Bare;
-use super::server::Server;
+use super::{Store, With, open, runtime, wait_for_queue};
 use crate::cores::Cores;
-use crate::rounds::{Effort, Spread, interleaved};
+use crate::rounds::{Effort, Side, Spread, interleaved};
 use crate::table::{Goal, Table, Unit};
 
-pub(crate) fn measure(effort: Effort, cores: &Cores, server: &Server, table: &mut Table) -> Result<()> {
+/// `trip` says how long a bare round trip takes, in seconds.
+pub(crate) fn measure(
+    effort: Effort,
+    cores: &Cores,
+    store: &impl Store,
+    trip: Side<'_>,
+    table: &mut Table,
+) -> Result<()> {
     let dir = tempfile::tempdir().context("can't make a directory")?;
-    let mut bare = Bare::connect(server)?;
-    let first = Locks::new(RedisBackend::from_url(server.locks())?);
-    let runtime = Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
-    let drain = |waiters| {
-        let contest = Contest::new(dir.path(), server, With::Locks, waiters)?;
-        anyhow::Ok(Drain { contest, waiters, inversions: 0, overlaps: 0 })
-    };
-    let [few, some, many] = [8, 64, 512];
-    let drains = [RefCell::new(drain(few)?), RefCell::new(drain(some)?), RefCell::new(drain(many)?)];
-    let turn = |drain: &RefCell<Drain>| drain.borrow_mut().turn(server, &first, &runtime);
-    let [trip, gap_few, gap_some, gap_many] = interleaved(
-        effort,
-        [
-            &mut || {
-                let mut times = Vec::new();
-                bare.trips(effort.trips, |took| times.push(took.as_secs_f64()))?;
-                Ok(Spread::of(&times).median)
-            },
-            &mut || turn(&drains[0]),
-            &mut || turn(&drains[1]),
-            &mut || turn(&drains[2]),
-        ],
-    )?;
-    let goal = if cores.count() == 1 { Goal::None } else { Goal::AtMost(1.5) };
-    for (waiters, gap) in [(few, &gap_few), (some, &gap_some), (many, &gap_many)] {
-        let what = format!("redis, queue of {waiters} drains, hand-off gap p50, over one round trip");
-        table.row(what, goal, Unit::Times, Spread::of_ratios(gap, &trip));
-    }
-    let what = format!("redis, hand-off gap p50, {many} waiters over {few}");
-    table.row(what, Goal::AtMost(1.25), Unit::Times, Spread::of_ratios(&gap_many, &gap_few));
-    let mut inversions = 0;
-    for drain in drains {
+    let name = store.name();
+    let goal = if cores.count() == 1 { Goal::None } else { store.gap_goal() };
+    let (mut gaps, mut inversions) = (Vec::new(), 0);
+    // One after the other: who listens to the server may cost it something, also while the lock is another one's.
+    let sizes: Vec<usize> = WAITERS.into_iter().filter(|waiters| *waiters <= effort.waiters).collect();
+    for &waiters in &sizes {
+        let drain = RefCell::new(Drain::new(dir.path(), store, waiters)?);
+        let [gap, trip] = interleaved(effort, [&mut || drain.borrow_mut().turn(store), &mut *trip])?;
+        let what = format!("{name}, queue of {waiters} drains, hand-off gap p50, over one round trip");
+        table.row(what, goal, Unit::Times, Spread::of_ratios(&gap, &trip));
+        gaps.push(gap.iter().zip(&trip).map(|(gap, trip)| gap / trip).collect::<Vec<_>>());
         let drain = drain.into_inner();
         inversions += drain.inversions;
         table.count_overlaps(drain.overlaps);
         drain.contest.end()?;
     }
-    let what = "redis, queues that drain, inversions between store tickets";
+    let ([few, .., many], [of_few, .., of_many]) = (&sizes[..], &gaps[..]) else {
+        bail!("too few queues to compare")
+    };
+    let what = format!("{name}, hand-off gap p50, {many} waiters over {few}");
+    table.row(what, Goal::AtMost(1.25), Unit::Times, Spread::of_ratios(of_many, of_few));
+    let what = format!("{name}, queues that drain, inversions between store tickets");
     table.row(what, Goal::AtMost(0.0), Unit::Number, Spread::of(&[inversions as f64]));
     Ok(())
 }
 
-/// Waiters, each with a connection of its own.
+const WAITERS: [usize; 3] = [8, 64, 512];
+
+/// Waiters, each with a connection of its own, and who has the lock before them.
 struct Drain {
     contest: Contest,
+    first: Locks,
+    runtime: Runtime,
     waiters: usize,
     inversions: usize,
     overlaps: u64,
@@ -76,19 +70,21 @@ struct Turn {
 }
 
 impl Drain {
+    fn new(dir: &Path, store: &impl Store, waiters: usize) -> Result<Self> {
+        let contest = Contest::new(dir, store, With::Locks, waiters)?;
+        let first = open(store.locks(), false)?;
+        Ok(Self { contest, first, runtime: runtime()?, waiters, inversions: 0, overlaps: 0 })
+    }
+
     /// The median gap in seconds: from when a holder begins to give the lock back until the next one has it.
-    fn turn(&mut self, server: &Server, first: &Locks, runtime: &Runtime) -> Result<f64> {
+    fn turn(&mut self, store: &impl Store) -> Result<f64> {
         self.contest.prepare()?;
-        let guard = runtime.block_on(first.lock(NAME).acquire())?;
+        let guard = self.runtime.block_on(self.first.lock(NAME).acquire())?;
         self.contest.tell("queue")?;
-        server.wait_for_queue(&[NAME.to_owned()], self.waiters)?;
-        let order: Vec<u128> = server
-            .queue(NAME)?
-            .iter()
-            .map(|claim| u128::from_str_radix(claim, 16).context("a strange claim"))
-            .collect::<Result<_>>()?;
+        wait_for_queue(store, &[NAME.to_owned()], self.waiters)?;
+        let order = store.queue(NAME)?;
         let mut gave = Boottime::now().as_nanos();
-        runtime.block_on(guard.release())?;
+        self.runtime.block_on(guard.release())?;
         let mut turns = Vec::new();
         for child in &mut self.contest.children {
             for turn in child.numbers()?.chunks_exact(6) {

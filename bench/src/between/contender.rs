@@ -1,4 +1,4 @@
-//! A process with some of the waiters: each with a connection of its own, so that every hand-off is the store's.
+//! A process with some of the waiters. Nothing is handed on inside it, so that every hand-off is the store's.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,22 +8,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use distributed_lock_core::traits::{DistributedLock as _, LockHandle as _, LockProvider as _};
+use distributed_lock_postgres::PostgresLockProvider;
 use locks_api::{Boottime, Locks};
-use locks_backend_redis::RedisBackend;
 use rslock::LockManager;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+use super::{open, runtime};
 
 /// The lock that all want.
 pub(super) const NAME: &str = "wanted";
 
 /// What waiters use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum With {
+pub(crate) enum With {
+    /// A `Locks` for each waiter, with connections of its own.
     Locks,
+    /// A `Locks` for each process, whose waiters share its connections.
+    SharedLocks,
     Rslock,
+    DistributedLockPostgres,
 }
 
 /// One of the processes, as it sees itself.
@@ -44,9 +51,14 @@ impl Contender {
     /// `prepare`: everybody connects. `contend MS`: everybody takes the lock as often as it can for so long. `queue`: everybody
     /// takes the lock once.
     pub(crate) fn run(&self) -> Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
-        let waiters: Vec<Arc<Waiter>> = (self.first..self.first + self.waiters)
-            .map(|id| self.waiter(id).map(Arc::new))
+        let runtime = runtime()?;
+        let clients: Vec<Client> = match self.with {
+            With::SharedLocks => vec![self.client(&runtime)?; self.waiters as usize],
+            _ => (0..self.waiters).map(|_| self.client(&runtime)).collect::<Result<_>>()?,
+        };
+        let waiters: Vec<Arc<Waiter>> = (self.first..)
+            .zip(clients)
+            .map(|(id, client)| self.waiter(id, client).map(Arc::new))
             .collect::<Result<_>>()?;
         for line in std::io::stdin().lines() {
             let line = line.context("can't hear what to do")?;
@@ -78,13 +90,21 @@ impl Contender {
         Ok(())
     }
 
-    fn waiter(&self, id: u32) -> Result<Waiter> {
+    fn waiter(&self, id: u32, client: Client) -> Result<Waiter> {
         let file = File::options().read(true).write(true).open(&self.arena).context("no arena")?;
-        let client = match self.with {
-            With::Locks => Client::Locks(Locks::new(RedisBackend::from_url(&self.url)?)),
-            With::Rslock => Client::Rslock(LockManager::new(vec![self.url.as_str()])),
-        };
         Ok(Waiter { id, client, arena: Arena { file } })
+    }
+
+    /// The client of a waiter.
+    fn client(&self, runtime: &Runtime) -> Result<Client> {
+        Ok(match self.with {
+            With::Locks | With::SharedLocks => Client::Locks(open(&self.url, false)?),
+            With::Rslock => Client::Rslock(LockManager::new(vec![self.url.as_str()])),
+            With::DistributedLockPostgres => {
+                let provider = runtime.block_on(PostgresLockProvider::new(self.url.as_str()));
+                Client::DistributedLockPostgres(Arc::new(provider.context("distributed-lock-postgres")?))
+            }
+        })
     }
 }
 
@@ -113,9 +133,11 @@ struct Waiter {
     arena: Arena,
 }
 
+#[derive(Clone)]
 enum Client {
     Locks(Locks),
     Rslock(LockManager),
+    DistributedLockPostgres(Arc<PostgresLockProvider>),
 }
 
 /// What a waiter got in a contention.
@@ -141,6 +163,9 @@ impl Waiter {
         match &self.client {
             Client::Locks(locks) => locks.lock(name).acquire().await?.release().await?,
             Client::Rslock(manager) => manager.acquire(name.as_str(), TTL).await?.release().await,
+            Client::DistributedLockPostgres(provider) => {
+                provider.create_lock(&name).acquire(None).await?.release().await?;
+            }
         }
         Ok(())
     }
@@ -166,6 +191,11 @@ impl Waiter {
                     count(self.arena.pass(self.id)?);
                     guard.release().await;
                     pause().await;
+                }
+                Client::DistributedLockPostgres(provider) => {
+                    let handle = provider.create_lock(NAME).acquire(None).await?;
+                    count(self.arena.pass(self.id)?);
+                    handle.release().await?;
                 }
             }
         }

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
-use locks_api::{Lock, LockGuard, Locks};
-use locks_backend_redis::RedisBackend;
-use tokio::runtime::Builder;
+use locks_api::{Lock, LockGuard};
 use tokio::task::{JoinSet, yield_now};
 
-use super::PROCESSES;
 use super::drain::inversions;
-use super::server::Server;
+use super::{PROCESSES, Store, open, runtime, wait_for_queue};
 use crate::child::Child;
 use crate::rounds::Spread;
 use crate::table::{Goal, Table, Unit};
@@ -20,25 +17,26 @@ use crate::table::{Goal, Table, Unit};
 const TASKS: usize = 1_000;
 const LOCKS: usize = 100;
 
-pub(crate) fn measure(server: &Server, table: &mut Table) -> Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
-    let locks = Locks::new(RedisBackend::from_url(server.locks())?);
+/// Each process may have so many connections.
+pub(crate) fn measure(store: &impl Store, most_connections: f64, table: &mut Table) -> Result<()> {
+    let runtime = runtime()?;
+    let locks = open(store.locks(), true)?;
     let names: Vec<String> = (0..LOCKS).map(name).collect();
     let mut held: Vec<LockGuard> = Vec::new();
     for name in &names {
         held.push(runtime.block_on(locks.lock(name).acquire())?);
     }
-    let before = server.connections()?;
+    let before = store.connections()?;
     let mut children: Vec<Child> = (0..PROCESSES)
-        .map(|process| Child::start(["redis-crowd", server.locks(), &process.to_string()]))
+        .map(|process| Child::start(["crowd", store.locks(), &process.to_string()]))
         .collect::<Result<_>>()?;
     for child in &mut children {
         child.hear()?;
     }
     // Every process has more tasks than there are locks, and waits once for each.
-    server.wait_for_queue(&names, PROCESSES * LOCKS)?;
-    let connections = (server.connections()? - before) as f64 / PROCESSES as f64;
-    let order: Vec<Vec<String>> = names.iter().map(|name| server.queue(name)).collect::<Result<_>>()?;
+    wait_for_queue(store, &names, PROCESSES * LOCKS)?;
+    let connections = (store.connections()? - before) as f64 / PROCESSES as f64;
+    let order: Vec<Vec<u128>> = names.iter().map(|name| store.queue(name)).collect::<Result<_>>()?;
     for guard in held {
         runtime.block_on(guard.release())?;
     }
@@ -54,11 +52,20 @@ pub(crate) fn measure(server: &Server, table: &mut Table) -> Result<()> {
         }));
         child.end()?;
     }
-    let what =
-        |what: &str| format!("redis, {TASKS} tasks wait for {LOCKS} locks in {PROCESSES} processes, {what}");
+    let what = |what: &str| {
+        format!(
+            "{store}, {TASKS} tasks wait for {LOCKS} locks in {PROCESSES} processes, {what}",
+            store = store.name()
+        )
+    };
     let number = |value: f64| Spread::of(&[value]);
     table.row(what("served"), Goal::AtLeast(TASKS as f64), Unit::Number, number(served.len() as f64));
-    table.row(what("connections per process"), Goal::AtMost(2.0), Unit::Number, number(connections));
+    table.row(
+        what("connections per process"),
+        Goal::AtMost(most_connections),
+        Unit::Number,
+        number(connections),
+    );
     let inside = inside_processes(&served)? as f64;
     table.row(what("inversions inside a process"), Goal::AtMost(0.0), Unit::Number, number(inside));
     let tickets = between_tickets(&served, &order)? as f64;
@@ -91,19 +98,15 @@ fn inside_processes(served: &[Turn]) -> Result<usize> {
     groups.values_mut().map(of_group).sum()
 }
 
-fn between_tickets(served: &[Turn], order: &[Vec<String>]) -> Result<usize> {
+fn between_tickets(served: &[Turn], order: &[Vec<u128>]) -> Result<usize> {
     let mut sum = 0;
     for (lock, order) in order.iter().enumerate() {
-        let order: Vec<u128> = order
-            .iter()
-            .map(|claim| u128::from_str_radix(claim, 16).context("a strange claim"))
-            .collect::<Result<_>>()?;
         let mut turns: Vec<&Turn> = served.iter().filter(|turn| turn.lock == lock as u64).collect();
         turns.sort_by_key(|turn| turn.token);
         let mut granted: Vec<u128> = turns.iter().map(|turn| turn.claim).collect();
         // A claim that is handed on stays the same.
         granted.dedup();
-        sum += inversions(&order, &granted)?;
+        sum += inversions(order, &granted)?;
     }
     Ok(sum)
 }
@@ -122,8 +125,8 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// Lets all tasks ask, says so, and says what each got when all have been served.
     pub(crate) fn run(&self) -> Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
-        let locks = Locks::new(RedisBackend::from_url(&self.url)?);
+        let runtime = runtime()?;
+        let locks = open(&self.url, true)?;
         let asked = Arc::new(AtomicU64::new(0));
         let each = TASKS / PROCESSES;
         let turns = runtime.block_on(async {
