@@ -11,6 +11,7 @@ use crate::scheme;
 /// | `file:` | `file` | a directory of the effective user on this machine |
 /// | `file:/a/directory` | `file` | that directory |
 /// | `memory:` | `memory` | this `Locks` alone |
+/// | `postgres://host/database`, `postgresql://…` | `postgres`; `postgres-rustls` for TLS | a PostgreSQL database |
 /// | `redis://host`, `redis+unix:/path` | `redis` | a Redis or Valkey server |
 /// | `rediss://host` | `redis-rustls` | the same, over TLS |
 ///
@@ -79,6 +80,10 @@ pub(crate) fn open(url: &str) -> Result<LocksBuilder> {
         "file" => Ok(Locks::builder(locks_backend_file::FileBackend::from_url(url)?)),
         #[cfg(feature = "memory")]
         "memory" => Ok(Locks::builder(locks_backend_memory::MemoryBackend::from_url(url)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            Ok(Locks::builder(locks_backend_postgres::PostgresBackend::from_url(url)?))
+        }
         #[cfg(feature = "redis")]
         "redis" | "redis+unix" => Ok(Locks::builder(locks_backend_redis::RedisBackend::from_url(url)?)),
         #[cfg(feature = "redis-rustls")]

@@ -19,7 +19,7 @@ pub use connect::{builder, connect};
 pub use decorators::*;
 #[doc(inline)]
 pub use locks_api::*;
-pub use set_up::{SetUp, set_up};
+pub use set_up::{SetUp, set_up, set_up_script};
 
 /// Locks between the processes of one machine: `file:`, `file:/a/directory`.
 #[cfg(feature = "file")]
@@ -33,6 +33,13 @@ pub mod file {
 pub mod memory {
     #[doc(inline)]
     pub use locks_backend_memory::*;
+}
+
+/// Locks between all machines that reach a PostgreSQL database: `postgres://host/database`.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    #[doc(inline)]
+    pub use locks_backend_postgres::*;
 }
 
 /// Locks between all machines that reach a Redis or Valkey server: `redis://host`, `rediss://host`, `redis+unix:/path`.

@@ -11,9 +11,11 @@ struct Scheme {
     in_commands: bool,
 }
 
-const SCHEMES: [Scheme; 5] = [
+const SCHEMES: [Scheme; 7] = [
     Scheme { name: "file", feature: "file", in_commands: true },
     Scheme { name: "memory", feature: "memory", in_commands: false },
+    Scheme { name: "postgres", feature: "postgres", in_commands: true },
+    Scheme { name: "postgresql", feature: "postgres", in_commands: true },
     Scheme { name: "redis", feature: "redis", in_commands: true },
     Scheme { name: "rediss", feature: "redis-rustls", in_commands: true },
     Scheme { name: "redis+unix", feature: "redis", in_commands: true },

@@ -48,17 +48,50 @@ pub async fn set_up(url: &str) -> Result<SetUp> {
         "file" => locks_backend_file::FileBackend::from_url(url).map(|_| SetUp::NotNeeded),
         #[cfg(feature = "memory")]
         "memory" => locks_backend_memory::MemoryBackend::from_url(url).map(|_| SetUp::NotNeeded),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let url = url.to_owned();
+            elsewhere(async move { locks_backend_postgres::set_up(&url).await }).await
+        }
         #[cfg(feature = "redis")]
-        "redis" | "redis+unix" => set_up_redis(url.to_owned()).await,
+        "redis" | "redis+unix" => {
+            let url = url.to_owned();
+            elsewhere(async move { locks_backend_redis::set_up(&url).await }).await
+        }
         #[cfg(feature = "redis-rustls")]
-        "rediss" => set_up_redis(url.to_owned()).await,
+        "rediss" => {
+            let url = url.to_owned();
+            elsewhere(async move { locks_backend_redis::set_up(&url).await }).await
+        }
         other => Err(scheme::refused(other)),
     }
 }
 
+/// What `locks setup --print URL` shows: the script that makes a store ready, for those who would rather run it themselves; `None` if a store of this kind
+/// needs none. Contacts nothing.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) as from [`connect`](crate::connect).
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// assert_eq!(locks::set_up_script("memory:")?, None);
+/// # Ok::<(), locks::Error>(())
+/// ```
+pub fn set_up_script(url: &str) -> Result<Option<String>> {
+    match scheme::of(url)?.as_str() {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => locks_backend_postgres::set_up_script(url).map(Some),
+        _ => crate::connect::open(url).map(|_| None),
+    }
+}
+
 /// On a thread and a runtime of its own, as all that goes over a network.
-#[cfg(feature = "redis")]
-async fn set_up_redis(url: String) -> Result<SetUp> {
+#[cfg(any(feature = "postgres", feature = "redis"))]
+async fn elsewhere(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<SetUp> {
     use locks_api::{Error, ErrorKind};
     use tokio::runtime::Builder;
     use tokio::sync::oneshot;
@@ -68,11 +101,11 @@ async fn set_up_redis(url: String) -> Result<SetUp> {
     };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
     let (answer, answered) = oneshot::channel();
-    let work = move || {
+    let run = move || {
         // Whoever asked may have gone.
-        drop(answer.send(runtime.block_on(locks_backend_redis::set_up(&url))));
+        drop(answer.send(runtime.block_on(work)));
     };
-    std::thread::Builder::new().name("locks".to_owned()).spawn(work).map_err(no_thread)?;
+    std::thread::Builder::new().name("locks".to_owned()).spawn(run).map_err(no_thread)?;
     let gone = |_| Err(Error::new(ErrorKind::Backend, "the library's thread ended without an answer"));
     answered.await.unwrap_or_else(gone).map(|()| SetUp::Ready)
 }

@@ -3,6 +3,7 @@
 use super::{Complaints, Tree};
 
 const INHERITED: [&str; 3] = ["edition", "rust-version", "license"];
+const BACKENDS: &str = "crates/backend-";
 const INHERITED_IF_PUBLISHED: [&str; 1] = ["version"];
 
 /// Versions, lints and dependencies are said once, in the workspace; a published package says what it is.
@@ -12,7 +13,10 @@ pub(super) fn inherited(tree: &Tree, complaints: &mut Complaints<'_>) {
         let published = package.dir.starts_with("crates/");
         let more: &[&str] = if published { &INHERITED_IF_PUBLISHED } else { &[] };
         for field in INHERITED.iter().chain(more) {
-            if !is_from_workspace(package.manifest.get("package").and_then(|table| table.get(*field))) {
+            let value = package.manifest.get("package").and_then(|table| table.get(*field));
+            // The client of a store may need a later Rust than everybody else.
+            let is_later = *field == "rust-version" && package.dir.starts_with(BACKENDS) && is_text(value);
+            if !is_from_workspace(value) && !is_later {
                 complaints.add(&place, format!("needs `{field}.workspace = true`"));
             }
         }
@@ -36,6 +40,10 @@ pub(super) fn inherited(tree: &Tree, complaints: &mut Complaints<'_>) {
             complaints.add(&package.dir, "needs a README.md");
         }
     }
+}
+
+fn is_text(value: Option<&toml::Value>) -> bool {
+    value.is_some_and(toml::Value::is_str)
 }
 
 fn is_from_workspace(value: Option<&toml::Value>) -> bool {
@@ -72,6 +80,13 @@ mod tests {
         ] {
             Fixture::new().edit("crates/locks/Cargo.toml", line, "").expect("inheritance", complaint);
         }
+    }
+
+    #[test]
+    fn a_backend_may_need_a_later_rust() {
+        let (inherits, later) = ("rust-version.workspace = true", "rust-version = \"1.99\"");
+        Fixture::new().edit("crates/backend-file/Cargo.toml", inherits, later).expect_tidy();
+        Fixture::new().edit("crates/locks/Cargo.toml", inherits, later).expect("inheritance", "rust-version");
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! `postgres:` URLs.
+
+use std::borrow::Cow;
+
+use locks_api::{Error, ErrorKind, Result};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
+
+use crate::options::PostgresOptions;
+
+/// Where the database is, and how locks are kept in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    /// For all steps.
+    pub(crate) steps: PgConnectOptions,
+    /// For what the server says on its own, if that takes another way.
+    pub(crate) listen: Option<PgConnectOptions>,
+    pub(crate) options: PostgresOptions,
+}
+
+/// Takes apart a URL: where the database is, and our options behind the `?`.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`], which names what is wrong and never repeats a password. Does no I/O.
+pub(crate) fn parse(text: &str) -> Result<Address> {
+    let mut url = Url::parse(text).map_err(|error| wrong(format!("the URL makes no sense: {error}")))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(wrong(format!("{}: is no scheme of this backend", url.scheme())));
+    }
+    let mut options = PostgresOptions::default();
+    let mut listen = None;
+    let mut theirs = Vec::new();
+    let mut seen = Vec::new();
+    for (key, value) in url.query_pairs() {
+        if seen.contains(&key) {
+            return Err(wrong(format!("the option {key:?} is given twice")));
+        }
+        match &*key {
+            "schema" => options.schema = value.clone().into_owned(),
+            "prefix" => options.prefix = value.clone().into_owned(),
+            "max_ttl" => {
+                options.max_ttl = humantime::parse_duration(&value)
+                    .map_err(|error| wrong(format!("max_ttl={value} is no duration: {error}")))?;
+            }
+            "restart_grace" => options.restart_grace = on_or_off(&key, &value)?,
+            "durable" => options.durable = on_or_off(&key, &value)?,
+            "mode" if value == "lease" => {}
+            "mode" => return Err(wrong(format!("there is no mode {value:?}; there is: lease"))),
+            "listen_url" => listen = Some(direct(&value)?),
+            _ if THEIRS.contains(&&*key) => theirs.push((key.clone().into_owned(), value.into_owned())),
+            _ => {
+                return Err(wrong(format!(
+                    "there is no option {key:?}; there are {OURS}, and of the client {}",
+                    THEIRS.join(", ")
+                )));
+            }
+        }
+        seen.push(key);
+    }
+    drop(seen);
+    url.set_query(None);
+    if !theirs.is_empty() {
+        url.query_pairs_mut().extend_pairs(theirs);
+    }
+    options.check()?;
+    Ok(Address { steps: client(&url)?, listen, options })
+}
+
+const OURS: &str = "mode, schema, prefix, max_ttl, restart_grace, durable, listen_url";
+
+/// What the client itself understands.
+const THEIRS: [&str; 9] =
+    ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "user", "password", "dbname"];
+
+fn direct(text: &str) -> Result<PgConnectOptions> {
+    let url = Url::parse(text).map_err(|error| wrong(format!("listen_url makes no sense: {error}")))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(wrong("listen_url must begin with postgres://"));
+    }
+    client(&url)
+}
+
+fn client(url: &Url) -> Result<PgConnectOptions> {
+    // What its client says of a bad URL may repeat a part of it.
+    let client: PgConnectOptions =
+        url.as_str().parse().map_err(|_| wrong("the client does not understand the URL"))?;
+    secured(client)
+}
+
+/// Fails with [`ErrorKind::Config`] if this build has not what the client was told to use.
+pub(crate) fn secured(client: PgConnectOptions) -> Result<PgConnectOptions> {
+    let encrypts =
+        !matches!(client.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer);
+    if encrypts && !cfg!(feature = "rustls") {
+        return Err(wrong(
+            "sslmode=require and stricter need TLS, which is off in this build; add the Cargo feature `postgres-rustls` of locks \
+             (`rustls` of locks-backend-postgres)",
+        ));
+    }
+    Ok(client)
+}
+
+fn on_or_off(key: &str, value: &str) -> Result<bool> {
+    match value {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(wrong(format!("the option {key:?} is on or off, not {value:?}"))),
+    }
+}
+
+fn wrong(complaint: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, complaint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_how() {
+        let address = parse(
+            "postgres://me:s%65cret@[::1]:7000/app?schema=app&prefix=l_&max_ttl=1m&restart_grace=off&durable=on&mode=lease&sslmode=disable\
+             &listen_url=postgres%3A%2F%2Fme%40h2%2Fapp",
+        )
+        .unwrap();
+        let expected = PostgresOptions::default()
+            .schema("app")
+            .prefix("l_")
+            .max_ttl(Duration::from_secs(60))
+            .restart_grace(false)
+            .durable(true);
+        assert_eq!(address.options, expected);
+        assert_eq!((address.steps.get_port(), address.steps.get_database()), (7000, Some("app")));
+        assert_eq!(address.listen.unwrap().get_host(), "h2");
+        assert_eq!(parse("postgresql://h").unwrap().options, PostgresOptions::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_password_is() {
+        for (url, word) in [
+            ("postgres://u:geheim@h?max_ttl=soon", "max_ttl"),
+            ("postgres://u:geheim@h?max_ttl=10ms", "one second"),
+            ("postgres://u:geheim@h?schema=A", "schema"),
+            ("postgres://u:geheim@h?schema=", "schema"),
+            ("postgres://u:geheim@h?prefix=a-b", "prefix"),
+            ("postgres://u:geheim@h?restart_grace=maybe", "on or off"),
+            ("postgres://u:geheim@h?mode=table", "no mode \"table\""),
+            ("postgres://u:geheim@h?ttl=1s", "no option \"ttl\""),
+            ("postgres://u:geheim@h?max_ttl=1m&max_ttl=2m", "twice"),
+            ("postgres://u:geheim@h?listen_url=redis://x", "listen_url"),
+            ("postgres://u:geheim@h:99999", "makes no sense"),
+            ("postgres://u:geheim@h?sslmode=sometimes", "does not understand"),
+        ] {
+            let error = parse(url).unwrap_err();
+            let complaint = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(complaint.contains(word) && !complaint.contains("geheim"), "{url}: {complaint}");
+        }
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    #[test]
+    fn tls_is_a_feature() {
+        let complaint = parse("postgres://h?sslmode=require").unwrap_err().to_string();
+        assert!(complaint.contains("postgres-rustls"), "{complaint}");
+    }
+}
