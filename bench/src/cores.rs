@@ -22,10 +22,12 @@ impl Cores {
         keep(None, &self.0)
     }
 
-    /// Keeps this thread, and all that it starts from now on, on the first of these cores and the server on the last.
-    pub(crate) fn use_with(&self, server: Pid) -> Result<()> {
+    /// Measures with this thread, and all that it starts meanwhile, on the first of these cores and the server on the last.
+    pub(crate) fn with(&self, server: Pid, measure: impl FnOnce() -> Result<()>) -> Result<()> {
         keep(None, self.0.get(..1).unwrap_or_default())?;
-        keep(Some(server), self.0.last().map(std::slice::from_ref).unwrap_or_default())
+        keep(Some(server), self.0.last().map(std::slice::from_ref).unwrap_or_default())?;
+        measure()?;
+        self.use_only_these()
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -7,13 +7,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 mod between;
 mod child;
 mod cores;
 mod counting;
 mod hand_on;
+mod over_etcd;
 mod over_postgres;
 mod over_redis;
 mod processes;
@@ -23,6 +24,7 @@ mod scripts;
 mod table;
 mod uncontended;
 
+use between::OnServer;
 use rounds::Effort;
 use table::Table;
 
@@ -40,12 +42,12 @@ struct Args {
     /// Where lock-block with PostgreSQL is
     #[arg(long, value_name = "DIR")]
     postgres_tools: Option<PathBuf>,
-    /// Measure Redis alone
-    #[arg(long)]
-    redis_only: bool,
-    /// Measure PostgreSQL alone
-    #[arg(long, conflicts_with = "redis_only")]
-    postgres_only: bool,
+    /// Where lock-block with etcd is
+    #[arg(long, value_name = "DIR")]
+    etcd_tools: Option<PathBuf>,
+    /// Measure this store alone
+    #[arg(long, value_enum)]
+    only: Option<Server>,
     /// Measure the commands alone
     #[arg(long)]
     commands_only: bool,
@@ -54,6 +56,14 @@ struct Args {
     table: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Role>,
+}
+
+/// The stores that are servers.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Redis,
+    Postgres,
+    Etcd,
 }
 
 #[derive(Subcommand)]
@@ -81,16 +91,19 @@ fn main() -> Result<()> {
     let found =
         |tools: &PathBuf| tools.canonicalize().with_context(|| format!("no tools in {}", tools.display()));
     let tools = found(&args.tools)?;
-    let redis_tools = args.redis_tools.as_ref().map(found).transpose()?;
-    let postgres_tools = args.postgres_tools.as_ref().map(found).transpose()?;
-    let (redis, postgres) = (!args.postgres_only, !args.redis_only);
-    let local = redis && postgres;
-    if redis {
-        over_redis::check()?;
+    let servers = [
+        (Server::Redis, over_redis::MEASURED, &args.redis_tools),
+        (Server::Postgres, over_postgres::MEASURED, &args.postgres_tools),
+        (Server::Etcd, over_etcd::MEASURED, &args.etcd_tools),
+    ];
+    let wanted = servers.into_iter().filter(|(server, ..)| args.only.is_none_or(|only| only == *server));
+    let servers = wanted
+        .map(|(_, measured, tools)| Ok((measured, tools.as_ref().map(found).transpose()?)))
+        .collect::<Result<Vec<(OnServer, Option<PathBuf>)>>>()?;
+    for (measured, _) in &servers {
+        (measured.check)()?;
     }
-    if postgres {
-        over_postgres::check()?;
-    }
+    let local = args.only.is_none();
     let mut table = Table::default();
     for cores in cores::choices()? {
         eprintln!("on {cores}");
@@ -105,21 +118,17 @@ fn main() -> Result<()> {
             scripts::measure(effort, &tools, &mut table)?;
             queue::measure(effort, &tools, &mut table)?;
         }
-        if redis {
-            let measure = if args.commands_only { over_redis::measure_commands } else { over_redis::measure };
-            measure(effort, &cores, redis_tools.as_deref(), &mut table)?;
-        }
-        if postgres {
-            let measure =
-                if args.commands_only { over_postgres::measure_commands } else { over_postgres::measure };
-            measure(effort, &cores, postgres_tools.as_deref(), &mut table)?;
+        for (measured, tools) in &servers {
+            if !args.commands_only {
+                (measured.measure)(effort, &cores, &mut table)?;
+            }
+            if let Some(tools) = tools {
+                (measured.commands)(effort, &cores, tools, &mut table)?;
+            }
         }
     }
-    if redis && !args.commands_only {
-        over_redis::footprint(effort, &mut table)?;
-    }
-    if postgres && !args.commands_only {
-        over_postgres::footprint(effort, &mut table)?;
+    for (measured, _) in servers.iter().filter(|_| !args.commands_only) {
+        (measured.footprint)(effort, &mut table)?;
     }
     if local {
         scripts::footprint(&tools, &mut table)?;

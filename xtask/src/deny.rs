@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::process::{cargo, run};
-use crate::workspace::root;
+use crate::workspace::{TEST_CONTAINERS, root};
 
 /// The one that `deny.toml` was written for.
 const VERSION: &str = "0.20.2";
@@ -20,8 +20,12 @@ const VERSION: &str = "0.20.2";
 ///
 /// If it can't be installed or finds something.
 pub(crate) fn check() -> Result<()> {
-    let mut deny = cargo_deny()?;
-    run(deny.args(["--all-features", "--locked", "check", "bans", "licenses", "sources"]).current_dir(root()))
+    for dir in [root().to_owned(), root().join(TEST_CONTAINERS)] {
+        let mut deny = cargo_deny()?;
+        deny.args(["--all-features", "--locked", "--config"]).arg(root().join("deny.toml"));
+        run(deny.args(["check", "bans", "licenses", "sources"]).current_dir(dir))?;
+    }
+    Ok(())
 }
 
 fn cargo_deny() -> Result<Command> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use locks_api::spi::{Backend, CrashRelease, Fairness, Guarantees, LossDetection, Offer, Restart, Scope};
+use locks_backend_etcd::EtcdBackend;
 use locks_backend_file::FileBackend;
 use locks_backend_memory::MemoryBackend;
 use locks_backend_postgres::{PostgresBackend, PostgresOptions};
@@ -20,9 +21,10 @@ fn the_readme_promises_what_the_backends_promise() {
     let dir = tempfile::tempdir().unwrap();
     let file = FileBackend::open(dir.path().join("locks")).unwrap();
     let memory = MemoryBackend::new();
+    let etcd = EtcdBackend::promises();
     let postgres = PostgresBackend::promises(&PostgresOptions::default());
     let redis = RedisBackend::promises(&RedisOptions::default());
-    let all = [file.guarantees(), memory.guarantees(), &postgres, &redis];
+    let all = [&etcd, file.guarantees(), memory.guarantees(), &postgres, &redis];
     let named: Vec<&str> = all.iter().map(|guarantees| guarantees.backend).collect();
     assert_eq!(named, backends().unwrap(), "a backend is missing from the table");
 

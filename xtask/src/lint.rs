@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::process::{cargo, run};
+use crate::satellite::cargo_in;
 use crate::workspace::{FACADE, SATELLITES, members, root};
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
@@ -26,9 +27,8 @@ pub(crate) fn lint() -> Result<()> {
         }
     }
     for satellite in SATELLITES {
-        let dir = root().join(satellite);
-        run(cargo(["fmt", "--all", "--check"]).current_dir(&dir))?;
-        run(cargo(["clippy", "--locked", "--all-targets"]).args(DENY_WARNINGS).current_dir(&dir))?;
+        run(&mut cargo_in(satellite, ["fmt", "--all", "--check"])?)?;
+        run(cargo_in(satellite, ["clippy", "--locked", "--all-targets"])?.args(DENY_WARNINGS))?;
     }
     Ok(())
 }

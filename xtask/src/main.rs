@@ -12,15 +12,21 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod conformance;
+mod containers;
 mod deny;
 mod docs;
 mod examples;
+mod failures;
 mod features;
 #[cfg(test)]
 mod guarantees;
 mod lint;
+mod live;
 mod markdown;
+mod other_servers;
 mod process;
+mod report;
+mod satellite;
 mod servers;
 mod test;
 mod tidy;
@@ -54,6 +60,8 @@ enum Command {
     Examples,
     /// The conformance kit against the backends
     Conformance(conformance::Args),
+    /// Images of all servers for the Docker engine: pulled, or made from Debian's packages
+    Images(containers::Args),
     /// Measurements against the goals, as ratios
     Bench(bench::Args),
 }
@@ -78,7 +86,8 @@ fn run(command: Command) -> Result<()> {
         Command::Features => features::check(),
         Command::Deny => deny::check(),
         Command::Examples => examples::run_all(),
-        Command::Conformance(args) => conformance::run(&args),
+        Command::Conformance(args) => conformance::run_and_report(&args),
+        Command::Images(args) => containers::make_images(&args),
         Command::Bench(args) => bench::run_and_report(&args),
     }
 }

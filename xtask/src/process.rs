@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -54,22 +56,66 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 ///
 /// If it can't be started or its output can't be read.
 pub(crate) fn run_tests(command: &mut Command) -> Result<Totals> {
+    const RARELY: Duration = Duration::from_secs(3600);
+    follow_tests(command, RARELY, |text| {
+        if let Some(text) = text {
+            println!("{text}");
+        }
+        Ok(())
+    })
+}
+
+/// Runs tests, gives each line of their output to `show`, and `None` at least as often as `tick` says. What they write to standard error goes
+/// the same way if it is piped.
+///
+/// # Errors
+///
+/// As [`run_tests`], or if `show` fails.
+pub(crate) fn follow_tests(
+    command: &mut Command,
+    tick: Duration,
+    mut show: impl FnMut(Option<&str>) -> Result<()>,
+) -> Result<Totals> {
     let line = announce(command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("can't start: {line}"))?;
     let stdout = child.stdout.take().context("the child's standard output is not piped")?;
-    let mut totals = Totals::default();
-    for text in BufReader::new(stdout).split(b'\n') {
-        let text = text.with_context(|| format!("can't read the output of: {line}"))?;
-        let text = String::from_utf8_lossy(&text);
-        println!("{text}");
-        totals.read_line(&text);
+    let (sender, said) = channel();
+    if let Some(stderr) = child.stderr.take() {
+        pass_lines_on(stderr, sender.clone());
     }
+    pass_lines_on(stdout, sender);
+    let mut totals = Totals::default();
+    loop {
+        match said.recv_timeout(tick) {
+            Ok(text) => {
+                let text = text.with_context(|| format!("can't read the output of: {line}"))?;
+                let text = String::from_utf8_lossy(&text);
+                totals.read_line(&text);
+                show(Some(&text))?;
+            }
+            Err(RecvTimeoutError::Timeout) => show(None)?,
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    show(None)?;
     let status = child.wait().with_context(|| format!("can't wait for: {line}"))?;
     if !status.success() {
         eprintln!("failed ({status}): {line}");
-        totals.broke_off_unless_reported();
+        totals.broke_off_unless_reported(&line);
     }
     Ok(totals)
+}
+
+/// Reads to the end on a thread of its own.
+fn pass_lines_on(from: impl Read + Send + 'static, to: Sender<std::io::Result<Vec<u8>>>) {
+    std::thread::spawn(move || {
+        for text in BufReader::new(from).split(b'\n') {
+            // Nobody listens any more after an error.
+            if to.send(text).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Shows the command line, in a form that a shell takes, and returns it.

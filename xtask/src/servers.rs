@@ -1,12 +1,14 @@
 //! The servers that tests need: where they will come from, and how they get onto this machine.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 use locks_test_servers::{Mode, SERVERS_VARIABLE, Source, Technology};
 
+use crate::containers;
 use crate::process::run;
+use crate::report;
 use crate::workspace::backends;
 
 /// The package whose own tests start programs, and nothing else.
@@ -16,10 +18,11 @@ const TEST_SERVERS: &str = "locks-test-servers";
 #[derive(clap::Args, Default)]
 #[group(skip)]
 pub(crate) struct Args {
-    /// Where servers come from: `auto` (from the URL if the environment has one, else from an installed program), `native` or `url`
+    /// Where servers come from: `auto` (from the URL if the environment has one, else containers if there are a Docker engine and an image, else
+    /// installed programs), `docker`, `native` or `url`
     #[arg(long, value_name = "MODE")]
     servers: Option<Mode>,
-    /// Install the server programs that are missing; their services are not started
+    /// Install the server programs that are missing, without starting their services, and make the images that can't be pulled
     #[arg(long)]
     install: bool,
 }
@@ -31,6 +34,7 @@ impl Args {
     ///
     /// If a server is missing; the message says how to get it.
     pub(crate) fn prepare_all(&self) -> Result<Servers> {
+        report::prepare_browser(self.install)?;
         if self.mode()? == Mode::Url {
             eprintln!("{TEST_SERVERS}: not tested, since no program may be started");
             return self.prepare(&backends()?);
@@ -49,13 +53,25 @@ impl Args {
         self.find(&technologies)
     }
 
+    /// Where the servers of this backend come from, if it needs any: each with its version or address.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare_all`](Self::prepare_all).
+    pub(crate) fn sources(&self, backend: &str) -> Result<Vec<(&'static str, String)>> {
+        let mode = self.mode()?;
+        let source = |technology: &Technology| Ok((technology.name(), describe(*technology, mode)?));
+        technologies(backend).iter().map(source).collect()
+    }
+
     fn mode(&self) -> Result<Mode> {
         Ok(self.servers.map_or_else(Mode::from_env, Ok)?)
     }
 
     fn find(&self, technologies: &[Technology]) -> Result<Servers> {
         let mode = self.mode()?;
-        if self.install && mode != Mode::Url {
+        let in_containers = containers::prepare(technologies, mode, self.install)?;
+        if self.install && !matches!(mode, Mode::Docker | Mode::Url) {
             let is_missing = |technology: &Technology| Source::of_own(*technology, mode).is_err();
             let missing: Vec<Technology> = technologies.iter().copied().filter(is_missing).collect();
             if !missing.is_empty() {
@@ -67,13 +83,17 @@ impl Args {
         for technology in technologies.iter().filter(has_source) {
             eprintln!("{}: {}", technology.name(), describe(*technology, mode)?);
         }
-        Ok(Servers { given: self.servers, mode })
+        Ok(Servers { given: self.servers, mode, install: self.install, in_containers })
     }
 }
 
-/// Whether this backend needs a server.
-pub(crate) fn is_on_a_server(backend: &str) -> bool {
-    !technologies(backend).is_empty()
+/// The backends that need no server.
+///
+/// # Errors
+///
+/// If cargo can't tell the packages.
+pub(crate) fn backends_without() -> Result<Vec<String>> {
+    Ok(backends()?.into_iter().filter(|backend| technologies(backend).is_empty()).collect())
 }
 
 /// What the tests of this backend need.
@@ -87,7 +107,7 @@ fn technologies(backend: &str) -> &'static [Technology] {
 }
 
 /// Where tests will find this server, in one line.
-fn describe(technology: Technology, mode: Mode) -> Result<String> {
+pub(crate) fn describe(technology: Technology, mode: Mode) -> Result<String> {
     let shared = Source::of_shared(technology, mode)?;
     if mode == Mode::Url {
         return Ok(shared.to_string());
@@ -102,9 +122,26 @@ pub(crate) struct Servers {
     /// What was said on the command line. If nothing was, what runs the tests reads the environment itself.
     given: Option<Mode>,
     mode: Mode,
+    install: bool,
+    in_containers: bool,
 }
 
 impl Servers {
+    /// Where servers come from.
+    pub(crate) fn mode(self) -> Mode {
+        self.mode
+    }
+
+    /// Those of another mode, which may be installed if these may.
+    pub(crate) fn in_mode(self, mode: Mode) -> Args {
+        Args { servers: Some(mode), install: self.install }
+    }
+
+    /// Whether some run in containers.
+    pub(crate) fn are_in_containers(self) -> bool {
+        self.in_containers
+    }
+
     /// What to add to the environment of tests.
     pub(crate) fn environment(self) -> Option<(&'static str, String)> {
         self.given.map(|mode| (SERVERS_VARIABLE, mode.to_string()))
@@ -122,13 +159,22 @@ const INSTALL: &str = include_str!("install.sh");
 fn install(technologies: &[Technology]) -> Result<()> {
     let packages: Vec<&str> =
         technologies.iter().flat_map(|technology| technology.debian_packages()).copied().collect();
-    if !is_there("apt-get") {
+    install_packages(&packages)
+}
+
+/// Installs these packages of the system.
+///
+/// # Errors
+///
+/// If this is no system of the kind, or only others may.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
+    if path_of("apt-get").is_none() {
         let names = packages.join(", ");
         bail!("there is no apt-get here: install {names} as this system does it, and leave the service off");
     }
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new("sh")
-    } else if is_there("sudo") {
+    } else if path_of("sudo").is_some() {
         let mut command = Command::new("sudo");
         command.arg("sh");
         command
@@ -138,9 +184,10 @@ fn install(technologies: &[Technology]) -> Result<()> {
     run(command.args(["-c", INSTALL, "install"]).args(packages))
 }
 
-fn is_there(program: &str) -> bool {
+/// Where a program is.
+pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|place| Path::new(&place).join(program).is_file())
+    std::env::split_paths(&path).map(|place| place.join(program)).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -149,7 +196,7 @@ mod tests {
 
     #[test]
     fn only_what_was_said_is_passed_on() {
-        let servers = |given, mode| Servers { given, mode };
+        let servers = |given, mode| Servers { given, mode, ..Servers::default() };
         assert_eq!(servers(None, Mode::Url).environment(), None);
         let expected = Some(("LOCKS_TEST_SERVERS", "native".to_owned()));
         assert_eq!(servers(Some(Mode::Native), Mode::Native).environment(), expected);
@@ -157,18 +204,22 @@ mod tests {
 
     #[test]
     fn where_no_program_may_be_started_the_starting_is_not_tested() {
-        let servers = |mode| Servers { given: Some(mode), mode };
+        let servers = |mode| Servers { given: Some(mode), mode, ..Servers::default() };
         assert_eq!(servers(Mode::Url).exclusions(), ["--exclude", "locks-test-servers"]);
         assert!(servers(Mode::Auto).exclusions().is_empty());
     }
 
+    /// What the servers' own tests alone start, until there is a backend for it. `prepare_all` looks for it like for the others.
+    const OF_NO_BACKEND: [Technology; 1] = [Technology::MariaDb];
+
     #[test]
-    fn every_technology_is_there_for_a_backend() {
+    fn every_technology_is_there_for_a_backend_or_known_to_be_for_none() {
+        let backends = backends().unwrap();
         for technology in Technology::ALL {
-            let needs_it = |backend: &str| technologies(backend).contains(&technology);
-            assert!(["redis", "postgres", "etcd"].into_iter().any(needs_it), "{}", technology.name());
+            let is_needed = backends.iter().any(|backend| technologies(backend).contains(&technology));
+            assert_ne!(is_needed, OF_NO_BACKEND.contains(&technology), "{}", technology.name());
         }
-        assert!(is_on_a_server("postgres") && !is_on_a_server("file"));
+        assert_eq!(backends_without().unwrap(), ["file", "memory"]);
     }
 
     #[test]

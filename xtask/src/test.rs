@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::conformance::AT_A_TIME;
+use crate::containers;
 use crate::process::{cargo, run_tests};
 use crate::servers::{self, Servers};
 use crate::totals::Totals;
@@ -40,5 +41,8 @@ pub(crate) fn run(servers: &Servers) -> Result<()> {
     ]))?;
     let third_party = root().join("examples/custom-backend");
     totals += run_tests(cargo(["test", "--locked", "--no-fail-fast"]).current_dir(third_party))?;
+    if servers.are_in_containers() {
+        totals += containers::test_keeper()?;
+    }
     totals.close()
 }

@@ -46,4 +46,7 @@ fn backend(package: &Package) -> Option<&str> {
 }
 
 /// The workspaces beside this one, which must stay healthy too. They have a lock file of their own.
-pub(crate) const SATELLITES: [&str; 2] = ["bench", "examples/custom-backend"];
+pub(crate) const SATELLITES: [&str; 3] = ["bench", "examples/custom-backend", TEST_CONTAINERS];
+
+/// The one that keeps servers in containers.
+pub(crate) const TEST_CONTAINERS: &str = "test-containers";

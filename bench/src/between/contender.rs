@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use distributed_lock_core::traits::{DistributedLock as _, LockHandle as _, LockProvider as _};
 use distributed_lock_postgres::PostgresLockProvider;
+use etcd_client::LockOptions;
 use locks_api::{Boottime, Locks};
 use rslock::LockManager;
 use rustix::fs::{FlockOperation, flock};
@@ -29,8 +30,11 @@ pub(crate) enum With {
     Locks,
     /// A `Locks` for each process, whose waiters share its connections.
     SharedLocks,
+    /// As `Locks`, with PostgreSQL's `mode=session`.
+    Sessions,
     Rslock,
     DistributedLockPostgres,
+    LockClient,
 }
 
 /// One of the processes, as it sees itself.
@@ -98,12 +102,18 @@ impl Contender {
     /// The client of a waiter.
     fn client(&self, runtime: &Runtime) -> Result<Client> {
         Ok(match self.with {
-            With::Locks | With::SharedLocks => Client::Locks(open(&self.url, false)?),
+            With::Locks | With::SharedLocks | With::Sessions => Client::Locks(open(&self.url, false)?),
             With::Rslock => Client::Rslock(LockManager::new(vec![self.url.as_str()])),
             With::DistributedLockPostgres => {
                 let provider = runtime.block_on(PostgresLockProvider::new(self.url.as_str()));
                 Client::DistributedLockPostgres(Arc::new(provider.context("distributed-lock-postgres")?))
             }
+            With::LockClient => runtime.block_on(async {
+                let mut client = etcd_client::Client::connect([self.url.as_str()], None).await?;
+                // A waiter is its lease: those of one lease would hold together.
+                let lease = client.lease_grant(LEASE, None).await?.id();
+                anyhow::Ok(Client::ServersLock(Box::new(client), lease))
+            })?,
         })
     }
 }
@@ -138,6 +148,7 @@ enum Client {
     Locks(Locks),
     Rslock(LockManager),
     DistributedLockPostgres(Arc<PostgresLockProvider>),
+    ServersLock(Box<etcd_client::Client>, i64),
 }
 
 /// What a waiter got in a contention.
@@ -154,6 +165,9 @@ struct Tally {
 
 const TTL: Duration = Duration::from_secs(15);
 
+/// In seconds: longer than anything here takes, so that nobody has to keep it alive.
+const LEASE: i64 = 3_600;
+
 /// rslock's own longest pause between two looks at the lock.
 const RSLOCK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -165,6 +179,11 @@ impl Waiter {
             Client::Rslock(manager) => manager.acquire(name.as_str(), TTL).await?.release().await,
             Client::DistributedLockPostgres(provider) => {
                 provider.create_lock(&name).acquire(None).await?.release().await?;
+            }
+            Client::ServersLock(client, lease) => {
+                let mut client = client.clone();
+                let held = client.lock(name, Some(LockOptions::new().with_lease(*lease))).await?;
+                client.unlock(held.key()).await?;
             }
         }
         Ok(())
@@ -196,6 +215,12 @@ impl Waiter {
                     let handle = provider.create_lock(NAME).acquire(None).await?;
                     count(self.arena.pass(self.id)?);
                     handle.release().await?;
+                }
+                Client::ServersLock(client, lease) => {
+                    let mut client = client.clone();
+                    let held = client.lock(NAME, Some(LockOptions::new().with_lease(*lease))).await?;
+                    count(self.arena.pass(self.id)?);
+                    client.unlock(held.key()).await?;
                 }
             }
         }

@@ -19,19 +19,22 @@ pub(crate) struct Rival {
     pub(crate) with: With,
     pub(crate) name: &'static str,
     /// So many waiters, so many times as many hand-offs.
-    pub(crate) goals: [(usize, f64); 3],
-    /// Whether it is measured, too, what comes of it when the waiters of a process share connections.
-    pub(crate) shares: bool,
+    pub(crate) goals: &'static [(usize, f64)],
+    /// What is measured beside a `Locks` for each waiter, and how that is called.
+    pub(crate) also: &'static [(With, &'static str)],
 }
 
 pub(crate) fn measure(effort: Effort, store: &impl Store, rival: &Rival, table: &mut Table) -> Result<()> {
-    for (waiters, goal) in rival.goals.into_iter().filter(|(waiters, _)| *waiters <= effort.waiters) {
+    for &(waiters, goal) in rival.goals.iter().filter(|(waiters, _)| *waiters <= effort.waiters) {
         let all = format!("{}, {waiters} waiters in {PROCESSES} processes", store.name());
         compare(effort, store, (With::Locks, &all), rival, (waiters, goal), table)?;
-        // With one waiter for each process there is nothing to share.
-        if rival.shares && waiters > PROCESSES {
-            let all = format!("{all} with a `Locks` each");
-            compare(effort, store, (With::SharedLocks, &all), rival, (waiters, goal), table)?;
+        for &(with, how) in rival.also {
+            // With one waiter for each process there is nothing to share.
+            if with == With::SharedLocks && waiters == PROCESSES {
+                continue;
+            }
+            let all = format!("{all} {how}");
+            compare(effort, store, (with, &all), rival, (waiters, goal), table)?;
         }
     }
     Ok(())
@@ -63,7 +66,9 @@ fn compare(
     // With more waiters a short round ends before all have had their turn.
     if waiters == PROCESSES {
         let fairness = Spread::of(&ours.fairness);
-        table.row(what("fairness (Jain)"), Goal::AtLeast(0.95), Unit::Number, fairness);
+        // Sessions promise no order.
+        let goal = if with == With::Sessions { Goal::None } else { Goal::AtLeast(0.95) };
+        table.row(what("fairness (Jain)"), goal, Unit::Number, fairness);
     }
     ours.end()?;
     peers.end()
@@ -84,8 +89,9 @@ impl Contest {
         let arena = dir.join(format!("{}-{waiters}", name.get_name()));
         fs::write(&arena, u32::MAX.to_ne_bytes()).context("can't make an arena")?;
         let url = match with {
-            With::Locks | With::SharedLocks => store.locks(),
-            _ => store.url(),
+            With::Locks | With::SharedLocks => store.locks().to_owned(),
+            With::Sessions => format!("{}?mode=session&restart_grace=off", store.url()),
+            _ => store.url().to_owned(),
         };
         let each = waiters / PROCESSES;
         let mut children = Vec::new();

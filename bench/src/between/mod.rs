@@ -1,10 +1,12 @@
 //! Locks that pass between processes over a server: what is measured alike on all stores.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use locks_api::Locks;
-use locks_backend_postgres::PostgresBackend;
+use locks_backend_etcd::EtcdBackend;
+use locks_backend_postgres::{PostgresBackend, PostgresSessionBackend};
 use locks_backend_redis::RedisBackend;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,14 +20,27 @@ pub(crate) mod wrapped;
 pub(crate) use contender::{Contender, With};
 pub(crate) use crowd::Crowd;
 
-use crate::rounds::Spread;
-use crate::table::Goal;
+use crate::cores::Cores;
+use crate::rounds::{Effort, Spread};
+use crate::table::{Goal, Table};
 
 /// Processes that contend.
 pub(crate) const PROCESSES: usize = 8;
 
 /// How long anything may take that is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// What is measured on a store that is a server. Each part starts one of its own.
+pub(crate) struct OnServer {
+    /// Fails if there is no server to measure with, before anything has taken its time.
+    pub(crate) check: fn() -> Result<()>,
+    /// On one core, shared with the server, and then on two, of which the server has one.
+    pub(crate) measure: fn(Effort, &Cores, &mut Table) -> Result<()>,
+    /// The commands in this directory, on the same cores.
+    pub(crate) commands: fn(Effort, &Cores, &Path, &mut Table) -> Result<()>,
+    /// What does not depend on cores.
+    pub(crate) footprint: fn(Effort, &mut Table) -> Result<()>,
+}
 
 /// A server that keeps locks, and what it says of itself.
 pub(crate) trait Store {
@@ -79,6 +94,10 @@ pub(crate) fn eventually(what: &str, is_so: impl Fn() -> Result<bool>) -> Result
 fn open(url: &str, hand_on: bool) -> Result<Locks> {
     let locks = if url.starts_with("redis") {
         Locks::builder(RedisBackend::from_url(url)?)
+    } else if url.starts_with("etcd") {
+        Locks::builder(EtcdBackend::from_url(url)?)
+    } else if url.contains("mode=session") {
+        Locks::builder(PostgresSessionBackend::from_url(url)?)
     } else {
         Locks::builder(PostgresBackend::from_url(url)?)
     };

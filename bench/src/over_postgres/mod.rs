@@ -7,7 +7,7 @@ use anyhow::Result;
 use locks_backend_postgres::PostgresBackend;
 
 use crate::between::contention::Rival;
-use crate::between::{Store as _, With, contention, crowd, drain, one_worker, wrapped};
+use crate::between::{OnServer, Store as _, With, contention, crowd, drain, one_worker, wrapped};
 use crate::cores::Cores;
 use crate::hand_on;
 use crate::rounds::Effort;
@@ -22,51 +22,34 @@ use server::Server;
 const RIVAL: Rival = Rival {
     with: With::DistributedLockPostgres,
     name: "distributed-lock-postgres",
-    goals: [(8, 3.0), (64, 4.0), (512, 5.0)],
-    shares: true,
+    goals: &[(8, 3.0), (64, 4.0), (512, 5.0)],
+    also: &[(With::SharedLocks, "with a `Locks` each"), (With::Sessions, "in session mode")],
 };
 
-/// Fails if there is no server to measure with, before anything has taken its time.
-pub(crate) fn check() -> Result<()> {
+pub(crate) const MEASURED: OnServer = OnServer { check, measure, commands, footprint };
+
+fn check() -> Result<()> {
     Server::that_counts().map(drop)
 }
 
-/// What is measured on one core, shared with the server, and then on two, of which the server has one.
-pub(crate) fn measure(effort: Effort, cores: &Cores, tools: Option<&Path>, table: &mut Table) -> Result<()> {
+fn measure(effort: Effort, cores: &Cores, table: &mut Table) -> Result<()> {
     let server = Server::start()?;
-    cores.use_with(server.pid()?)?;
-    free::measure(effort, cores, &server, table)?;
-    let mut bare = free::Bare::connect(&server)?;
-    drain::measure(effort, cores, &server, &mut || bare.trip(effort.trips), table)?;
-    if let Some(tools) = tools {
-        commands(effort, tools, &server, table)?;
-    }
+    cores.with(server.pid()?, || {
+        free::measure(effort, cores, &server, table)?;
+        let mut bare = free::Bare::connect(&server)?;
+        drain::measure(effort, cores, &server, &mut || bare.trip(effort.trips), table)
+    })?;
     drop(server);
     // What counts statements adds to each of them, so nothing that is timed beside a bare round trip is timed here.
     let server = Server::that_counts()?;
-    cores.use_with(server.pid()?)?;
-    inside(effort, &server, table)?;
-    contention::measure(effort, &server, &RIVAL, table)?;
-    cores.use_only_these()
+    cores.with(server.pid()?, || {
+        inside(effort, &server, table)?;
+        contention::measure(effort, &server, &RIVAL, table)
+    })
 }
 
-/// The same of the commands alone.
-pub(crate) fn measure_commands(
-    effort: Effort,
-    cores: &Cores,
-    tools: Option<&Path>,
-    table: &mut Table,
-) -> Result<()> {
-    let server = Server::start()?;
-    cores.use_with(server.pid()?)?;
-    if let Some(tools) = tools {
-        commands(effort, tools, &server, table)?;
-    }
-    cores.use_only_these()
-}
-
-/// What does not depend on cores: size, connections, statements and order.
-pub(crate) fn footprint(effort: Effort, table: &mut Table) -> Result<()> {
+/// Size, connections, statements and order.
+fn footprint(effort: Effort, table: &mut Table) -> Result<()> {
     let server = Server::that_counts()?;
     held::measure(effort, &server, table)?;
     crowd::measure(&server, 3.0, table)
@@ -79,7 +62,8 @@ fn inside(effort: Effort, server: &Server, table: &mut Table) -> Result<()> {
     hand_on::compare("postgres", effort, &one_worker()?, table, open()?, open()?, &asked)
 }
 
-fn commands(effort: Effort, tools: &Path, server: &Server, table: &mut Table) -> Result<()> {
+fn commands(effort: Effort, cores: &Cores, tools: &Path, table: &mut Table) -> Result<()> {
+    let server = Server::start()?;
     let program = wrapped::program("advisory")?;
     let advisory = || {
         let mut command = Command::new(&program);
@@ -87,5 +71,5 @@ fn commands(effort: Effort, tools: &Path, server: &Server, table: &mut Table) ->
         command
     };
     let what = "`lock-block -- true` on PostgreSQL, over an advisory lock of a bare client";
-    wrapped::measure(effort, tools, server, (what, &advisory), 1.3, table)
+    cores.with(server.pid()?, || wrapped::measure(effort, tools, &server, (what, &advisory), 1.3, table))
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use locks_backend_redis::RedisBackend;
 
 use crate::between::contention::Rival;
-use crate::between::{Store as _, With, contention, crowd, drain, one_worker, wrapped};
+use crate::between::{OnServer, Store as _, With, contention, crowd, drain, one_worker, wrapped};
 use crate::cores::Cores;
 use crate::hand_on;
 use crate::rounds::Effort;
@@ -20,45 +20,27 @@ mod server;
 use server::Server;
 
 const RIVAL: Rival =
-    Rival { with: With::Rslock, name: "rslock", goals: [(8, 100.0), (64, 20.0), (512, 3.0)], shares: false };
+    Rival { with: With::Rslock, name: "rslock", goals: &[(8, 100.0), (64, 20.0), (512, 3.0)], also: &[] };
 
-/// Fails if there is no server to measure with, before anything has taken its time.
-pub(crate) fn check() -> Result<()> {
+pub(crate) const MEASURED: OnServer = OnServer { check, measure, commands, footprint };
+
+fn check() -> Result<()> {
     Server::start().map(drop)
 }
 
-/// What is measured on one core, shared with the server, and then on two, of which the server has one.
-pub(crate) fn measure(effort: Effort, cores: &Cores, tools: Option<&Path>, table: &mut Table) -> Result<()> {
+fn measure(effort: Effort, cores: &Cores, table: &mut Table) -> Result<()> {
     let server = Server::start()?;
-    cores.use_with(server.pid()?)?;
-    free::measure(effort, cores, &server, table)?;
-    inside(effort, &server, table)?;
-    contention::measure(effort, &server, &RIVAL, table)?;
-    let mut bare = free::Bare::connect(&server)?;
-    drain::measure(effort, cores, &server, &mut || bare.trip(effort.trips), table)?;
-    if let Some(tools) = tools {
-        commands(effort, tools, &server, table)?;
-    }
-    cores.use_only_these()
+    cores.with(server.pid()?, || {
+        free::measure(effort, cores, &server, table)?;
+        inside(effort, &server, table)?;
+        contention::measure(effort, &server, &RIVAL, table)?;
+        let mut bare = free::Bare::connect(&server)?;
+        drain::measure(effort, cores, &server, &mut || bare.trip(effort.trips), table)
+    })
 }
 
-/// The same of the commands alone.
-pub(crate) fn measure_commands(
-    effort: Effort,
-    cores: &Cores,
-    tools: Option<&Path>,
-    table: &mut Table,
-) -> Result<()> {
-    let server = Server::start()?;
-    cores.use_with(server.pid()?)?;
-    if let Some(tools) = tools {
-        commands(effort, tools, &server, table)?;
-    }
-    cores.use_only_these()
-}
-
-/// What does not depend on cores: memory, connections, requests and order.
-pub(crate) fn footprint(effort: Effort, table: &mut Table) -> Result<()> {
+/// Memory, connections, requests and order.
+fn footprint(effort: Effort, table: &mut Table) -> Result<()> {
     let server = Server::start()?;
     held::measure(effort, &server, table)?;
     crowd::measure(&server, 2.0, table)
@@ -71,7 +53,8 @@ fn inside(effort: Effort, server: &Server, table: &mut Table) -> Result<()> {
     hand_on::compare("redis", effort, &one_worker()?, table, open()?, open()?, &asked)
 }
 
-fn commands(effort: Effort, tools: &Path, server: &Server, table: &mut Table) -> Result<()> {
+fn commands(effort: Effort, cores: &Cores, tools: &Path, table: &mut Table) -> Result<()> {
+    let server = Server::start()?;
     let (program, address) = (wrapped::program("blocking")?, server.address());
     let blocking = || {
         let mut command = Command::new(&program);
@@ -79,5 +62,5 @@ fn commands(effort: Effort, tools: &Path, server: &Server, table: &mut Table) ->
         command
     };
     let what = "`lock-block -- true` on Redis, over SET NX and compare-and-delete on a blocking socket";
-    wrapped::measure(effort, tools, server, (what, &blocking), 1.6, table)
+    cores.with(server.pid()?, || wrapped::measure(effort, tools, &server, (what, &blocking), 1.6, table))
 }

@@ -1,11 +1,11 @@
-//! Locks and database transactions: a transaction that relies on a lock, a lock inside of another, a function that commits by itself, and why a lock is
+//! Locks and database transactions: a transaction that relies on a lock or has one itself, a lock inside of another, a function that commits by itself, and why a lock is
 //! given back after the commit.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
 
-use locks_api::Locks;
+use locks_api::{FencingToken, Locks};
 use locks_backend_postgres::sqlx::{Executor as _, PgPool, Row as _, query};
 use locks_test_servers::Postgres;
 
@@ -64,6 +64,19 @@ async fn give_back_too_early(locks: &Locks, pool: &PgPool) -> Result<i64, Box<dy
 }
 // endregion
 
+// region: within
+use locks_backend_postgres::AcquireIn as _;
+
+/// Empties all accounts, under a lock that the transaction has: it is given back by the commit, and by a rollback just as well.
+async fn empty_all(locks: &Locks, pool: &PgPool) -> Result<FencingToken, Box<dyn Error>> {
+    let mut transaction = pool.begin().await?;
+    let token = locks.lock("closing").acquire_in(&mut transaction).await?;
+    transaction.execute("UPDATE account SET balance = 0").await?;
+    transaction.commit().await?;
+    Ok(token)
+}
+// endregion
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let server = Postgres::start()?;
@@ -85,6 +98,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seen = give_back_too_early(&locks, &pool).await?;
     println!("the next holder saw {seen}, not 5");
     assert_eq!(seen, 100);
+
+    // The server is new, and it is known that nobody relies on a lock of it.
+    let sessions = format!("{}?mode=session&restart_grace=off", server.url());
+    let sessions = locks_backend_postgres::open(&sessions)?;
+    let token = empty_all(&sessions, &pool).await?;
+    let guard = sessions.lock("closing").acquire().await?;
+    println!("the transaction had token {token}, its successor has {}", guard.fencing_token());
+    assert!(guard.fencing_token() > token);
+    guard.release().await?;
+    sessions.close().await?;
     locks.close().await?;
     Ok(())
 }

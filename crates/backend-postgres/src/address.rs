@@ -15,7 +15,17 @@ pub(crate) struct Address {
     pub(crate) steps: PgConnectOptions,
     /// For what the server says on its own, if that takes another way.
     pub(crate) listen: Option<PgConnectOptions>,
+    pub(crate) mode: Mode,
     pub(crate) options: PostgresOptions,
+}
+
+/// What a lock is in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A row, with an end.
+    Lease,
+    /// Advisory locks of a session.
+    Session,
 }
 
 /// Takes apart a URL: where the database is, and our options behind the `?`.
@@ -30,6 +40,7 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
     }
     let mut options = PostgresOptions::default();
     let mut listen = None;
+    let mut mode = Mode::Lease;
     let mut theirs = Vec::new();
     let mut seen = Vec::new();
     for (key, value) in url.query_pairs() {
@@ -45,8 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
             }
             "restart_grace" => options.restart_grace = on_or_off(&key, &value)?,
             "durable" => options.durable = on_or_off(&key, &value)?,
-            "mode" if value == "lease" => {}
-            "mode" => return Err(wrong(format!("there is no mode {value:?}; there is: lease"))),
+            "mode" => mode = which(&value)?,
             "listen_url" => listen = Some(direct(&value)?),
             _ if THEIRS.contains(&&*key) => theirs.push((key.clone().into_owned(), value.into_owned())),
             _ => {
@@ -64,7 +74,21 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
         url.query_pairs_mut().extend_pairs(theirs);
     }
     options.check()?;
-    Ok(Address { steps: client(&url)?, listen, options })
+    if mode == Mode::Session {
+        options.check_session()?;
+        if listen.is_some() {
+            return Err(wrong("listen_url is for mode=lease; mode=session listens to nothing"));
+        }
+    }
+    Ok(Address { steps: client(&url)?, listen, mode, options })
+}
+
+fn which(mode: &str) -> Result<Mode> {
+    match mode {
+        "lease" => Ok(Mode::Lease),
+        "session" => Ok(Mode::Session),
+        _ => Err(wrong(format!("there is no mode {mode:?}; there are lease and session"))),
+    }
 }
 
 const OURS: &str = "mode, schema, prefix, max_ttl, restart_grace, durable, listen_url";
@@ -132,10 +156,11 @@ mod tests {
             .max_ttl(Duration::from_secs(60))
             .restart_grace(false)
             .durable(true);
-        assert_eq!(address.options, expected);
+        assert_eq!((address.mode, address.options), (Mode::Lease, expected));
         assert_eq!((address.steps.get_port(), address.steps.get_database()), (7000, Some("app")));
         assert_eq!(address.listen.unwrap().get_host(), "h2");
         assert_eq!(parse("postgresql://h").unwrap().options, PostgresOptions::default());
+        assert_eq!(parse("postgres://h?mode=session&schema=app").unwrap().mode, Mode::Session);
     }
 
     #[test]
@@ -148,6 +173,9 @@ mod tests {
             ("postgres://u:geheim@h?prefix=a-b", "prefix"),
             ("postgres://u:geheim@h?restart_grace=maybe", "on or off"),
             ("postgres://u:geheim@h?mode=table", "no mode \"table\""),
+            ("postgres://u:geheim@h?mode=session&durable=on", "durable"),
+            ("postgres://u:geheim@h?mode=session&max_ttl=2h", "an hour"),
+            ("postgres://u:geheim@h?mode=session&listen_url=postgres%3A%2F%2Fx", "listen_url"),
             ("postgres://u:geheim@h?ttl=1s", "no option \"ttl\""),
             ("postgres://u:geheim@h?max_ttl=1m&max_ttl=2m", "twice"),
             ("postgres://u:geheim@h?listen_url=redis://x", "listen_url"),

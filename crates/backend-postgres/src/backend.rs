@@ -9,14 +9,14 @@ use locks_api::spi::{
 };
 use locks_api::{Boottime, Error, ErrorKind};
 use sqlx::postgres::{PgPool, PgRow};
-use sqlx::types::Uuid;
 
-use crate::address::{self, Address};
-use crate::bound::{Bound, instance};
+use crate::address::{self, Address, Mode};
+use crate::bound::Bound;
+use crate::contention::Contention;
 use crate::error::strange;
 use crate::link::{Beginning, Link, Refusal, Way};
 use crate::options::PostgresOptions;
-use crate::record::{self, Answer, Unanswered};
+use crate::record::{self, Answer};
 
 /// Locks in a PostgreSQL database.
 ///
@@ -25,15 +25,16 @@ use crate::record::{self, Answer, Unanswered};
 #[derive(Debug)]
 pub struct PostgresBackend {
     pub(crate) link: Link,
+    pub(crate) contention: Contention,
     collected_at: Mutex<Option<Boottime>>,
     guarantees: Guarantees,
 }
 
 /// How often whoever waits asks while nothing is heard.
-const UNHEARD: Duration = Duration::from_millis(250);
+pub(crate) const UNHEARD: Duration = Duration::from_millis(250);
 
 /// How many claims or grants travel in one statement: it is answered soon, and nobody's row is locked for long.
-const AT_ONCE: usize = 128;
+pub(crate) const AT_ONCE: usize = 128;
 
 /// How often locks that nobody uses any more are removed, and how many at once.
 const COLLECTED_EVERY: Duration = Duration::from_secs(3600);
@@ -41,14 +42,14 @@ const COLLECTED_AT_ONCE: i32 = 10_000;
 
 impl PostgresBackend {
     /// The database that this URL names: `postgres://user:password@host:5432/database`. Options go behind a `?`: `schema`, `prefix`, `max_ttl`,
-    /// `restart_grace=off`, `durable=on` as in [`PostgresOptions`]; `mode=lease`, the only one; `listen_url`, a direct way to the server if the URL leads to a
+    /// `restart_grace=off`, `durable=on` as in [`PostgresOptions`]; `mode=lease`, which is the default; `listen_url`, a direct way to the server if the URL leads to a
     /// pooler; and the client's own, such as `sslmode` and `sslrootcert`.
     ///
     /// Does no I/O: the server is reached when the first lock is asked for.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the URL or an option makes no sense.
+    /// [`ErrorKind::Config`] if the URL or an option makes no sense, or is of [another mode](crate::PostgresSessionBackend).
     ///
     /// ```
     /// use locks_backend_postgres::PostgresBackend;
@@ -58,7 +59,13 @@ impl PostgresBackend {
     /// # Ok::<(), locks_api::Error>(())
     /// ```
     pub fn from_url(url: &str) -> Result<Self> {
-        address::parse(url).map(Self::new)
+        let address = address::parse(url)?;
+        match address.mode {
+            Mode::Lease => Ok(Self::new(address)),
+            Mode::Session => {
+                Err(Error::new(ErrorKind::Config, "mode=session is made by PostgresSessionBackend::from_url"))
+            }
+        }
     }
 
     /// The database that this pool's connections reach, with its login and TLS settings. Does no I/O. The pool's connections are not used: a pool
@@ -70,12 +77,17 @@ impl PostgresBackend {
     pub fn from_pool(pool: &PgPool, options: PostgresOptions) -> Result<Self> {
         options.check()?;
         let steps = address::secured((*pool.connect_options()).clone())?;
-        Ok(Self::new(Address { steps, listen: None, options }))
+        Ok(Self::new(Address { steps, listen: None, mode: Mode::Lease, options }))
     }
 
-    fn new(address: Address) -> Self {
+    pub(crate) fn new(address: Address) -> Self {
         let guarantees = Self::promises(&address.options);
-        Self { link: Link::new(address, str::to_owned), collected_at: Mutex::default(), guarantees }
+        Self {
+            link: Link::new(address, str::to_owned),
+            contention: Contention::default(),
+            collected_at: Mutex::default(),
+            guarantees,
+        }
     }
 
     /// What a backend with these options promises.
@@ -161,139 +173,6 @@ impl PostgresBackend {
         Answer(only(&rows)?).released()?.ok_or_else(|| strange("locked"))
     }
 
-    /// Grants, queues or refuses each of the claims; `waits` says whether those that may wait are queued.
-    async fn acquire_sound(&self, claims: &[&Claim], waits: bool) -> Vec<Result<Attempt>> {
-        let mut attempts = Vec::with_capacity(claims.len());
-        for claims in claims.chunks(AT_ONCE) {
-            let asked = self.acquire_some(claims, waits).await;
-            attempts.extend(spread(asked, claims.len()));
-        }
-        attempts
-    }
-
-    async fn acquire_some(&self, claims: &[&Claim], waits: bool) -> Result<Vec<Result<Attempt>>> {
-        let mut attempts = match claims {
-            [claim] => vec![self.acquire_one(claim, waits).await?],
-            _ => self.acquire_all(claims, waits).await?,
-        };
-        for (claim, attempt) in claims.iter().zip(&mut attempts) {
-            // Nobody waits for another transaction but who is alone in a statement.
-            if matches!(attempt, Ok(Err(Unanswered::Locked))) && claims.len() > 1 {
-                *attempt = self.acquire_one(claim, waits).await.unwrap_or_else(Err);
-            }
-        }
-        Ok(attempts
-            .into_iter()
-            .map(|attempt| match attempt? {
-                Ok(attempt) => Ok(attempt),
-                Err(Unanswered::Locked) => Ok(Attempt::held(None)),
-                Err(Unanswered::OtherEpoch) => {
-                    Err(Error::new(ErrorKind::Unavailable, "the store's epoch changed twice in a row"))
-                }
-            })
-            .collect())
-    }
-
-    async fn acquire_one(
-        &self,
-        claim: &Claim,
-        waits: bool,
-    ) -> Result<Result<std::result::Result<Attempt, Unanswered>>> {
-        let limit = patience(claim.ttl.into_iter());
-        let (sql, ttl) = (self.link.sql(), self.ttl(claim));
-        let waits = waits && claim.may_wait;
-        let is_plain = claim.extras.is_none() && claim.mode == locks_api::Mode::Exclusive;
-        let mut attempt = Ok(Err(Unanswered::OtherEpoch));
-        for _ in 0..2 {
-            let sent = Boottime::now();
-            let rows = if is_plain {
-                let bind = |epoch: i64, bound: &mut Bound| {
-                    bound.add(claim.name.as_str()).add(record::uuid(claim.id)).add(instance(claim)).add(ttl);
-                    bound.add(record::encode_holder(&claim.holder)).add(epoch).add(waits);
-                };
-                self.ask(&sql.acquire_free, bind, limit).await
-            } else {
-                self.ask(&sql.acquire_all, |epoch, bound| self.claims(&[claim], waits, epoch, bound), limit)
-                    .await
-            };
-            attempt = match rows {
-                Err(refusal) if refusal.is_locked => return Ok(Ok(Err(Unanswered::Locked))),
-                rows => self.read(claim, only(&rows?)?, sent),
-            };
-            if !matches!(attempt, Ok(Err(Unanswered::OtherEpoch))) {
-                break;
-            }
-            self.link.reopen(Beginning::Cautious).await?;
-        }
-        Ok(attempt)
-    }
-
-    async fn acquire_all(
-        &self,
-        claims: &[&Claim],
-        waits: bool,
-    ) -> Result<Vec<Result<std::result::Result<Attempt, Unanswered>>>> {
-        let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
-        let mut attempts = Vec::new();
-        for _ in 0..2 {
-            let sent = Boottime::now();
-            let bind = |epoch: i64, bound: &mut Bound| self.claims(claims, waits, epoch, bound);
-            let rows = match self.ask(&self.link.sql().acquire_all, bind, limit).await {
-                Err(refusal) if refusal.is_locked => {
-                    return Ok(claims.iter().map(|_| Ok(Err(Unanswered::Locked))).collect());
-                }
-                rows => each(rows?, claims.len())?,
-            };
-            attempts = claims.iter().zip(&rows).map(|(claim, row)| self.read(claim, row, sent)).collect();
-            if !attempts.iter().any(|attempt| matches!(attempt, Ok(Err(Unanswered::OtherEpoch)))) {
-                break;
-            }
-            self.link.reopen(Beginning::Cautious).await?;
-        }
-        Ok(attempts)
-    }
-
-    fn read(
-        &self,
-        claim: &Claim,
-        row: &PgRow,
-        sent: Boottime,
-    ) -> Result<std::result::Result<Attempt, Unanswered>> {
-        let answer = Answer(row);
-        let mut attempt = answer.attempt(claim)?;
-        if let Ok(Attempt::Queued { check_in, .. }) = &mut attempt {
-            self.link.listener().set_clock(sent, answer.time("at")?);
-            if !self.link.listener().hears(claim.instance) {
-                *check_in = Some(check_in.unwrap_or(UNHEARD).min(UNHEARD));
-            }
-        }
-        Ok(attempt)
-    }
-
-    /// What the statements for many are told of claims.
-    fn claims(&self, claims: &[&Claim], waits: bool, epoch: i64, bound: &mut Bound) {
-        self.terms(claims, bound);
-        bound.add(claims.first().map_or_else(Uuid::nil, |claim| instance(claim))).add(epoch);
-        bound
-            .add(claims.iter().map(|claim| waits && claim.may_wait).collect::<Vec<_>>())
-            .add(claims.len() > 1);
-    }
-
-    pub(crate) fn terms(&self, claims: &[&Claim], bound: &mut Bound) {
-        let interval = |time: Option<Duration>| record::micros(time.unwrap_or_default());
-        let modes: Vec<_> = claims.iter().map(|claim| record::encode_mode(claim.mode)).collect();
-        bound.add(claims.iter().map(|claim| claim.name.as_str()).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| record::uuid(claim.id)).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| self.ttl(claim)).collect::<Vec<_>>());
-        bound.add(modes.iter().map(|mode| mode.0).collect::<Vec<_>>());
-        bound.add(modes.iter().map(|mode| mode.1).collect::<Vec<_>>());
-        bound.add(modes.iter().map(|mode| mode.2).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| interval(claim.min_hold())).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| interval(claim.once_per())).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| record::encode_holder(&claim.holder)).collect::<Vec<_>>());
-        bound.add(claims.iter().map(|claim| claim.value().map(|value| value.as_bytes())).collect::<Vec<_>>());
-    }
-
     async fn cancel_some(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
         let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
         let sql = self.link.sql();
@@ -323,10 +202,7 @@ impl PostgresBackend {
         let limit = patience(grants.iter().filter_map(ttl));
         let sql = self.link.sql();
         if let [grant] = grants {
-            let released = self.with_grant(&sql.release_free, grant, |epoch, bound| {
-                bound.add(epoch);
-            });
-            return Ok(vec![released.await]);
+            return Ok(vec![self.release_one(grant, limit).await]);
         }
         let bind = |epoch: i64, bound: &mut Bound| {
             bound.grants(grants);
@@ -347,6 +223,30 @@ impl PostgresBackend {
             });
         }
         Ok(released)
+    }
+
+    /// In one plain statement, if that will do: one for a lock that nobody waits for, another one for a lock that was awaited lately.
+    async fn release_one(&self, grant: &Grant, limit: Duration) -> Result<Released> {
+        let sql = self.link.sql();
+        let rows = if self.contention.is_likely(&grant.name) {
+            let bind = |epoch: i64, bound: &mut Bound| {
+                bound.grant(grant).add(epoch);
+            };
+            self.ask(&sql.hand_on, bind, limit).await?
+        } else {
+            let bind = |_, bound: &mut Bound| {
+                bound.grant(grant);
+            };
+            self.ask(&sql.release_free, bind, limit).await?
+        };
+        if let Some(row) = rows.first() {
+            return Answer(row).released()?.ok_or_else(|| strange("locked"));
+        }
+        self.contention.note(&grant.name);
+        self.with_grant(&sql.release, grant, |epoch, bound| {
+            bound.add(false).add(epoch);
+        })
+        .await
     }
 
     pub(crate) fn ttl(&self, claim: &Claim) -> i64 {
@@ -431,7 +331,10 @@ impl Backend for PostgresBackend {
                     })
                     .collect();
                 if queue.is_empty() {
-                    listener.begin(first.instance);
+                    // A server that can't be reached can't be listened to either.
+                    if attempts.iter().any(Result::is_ok) {
+                        listener.begin(first.instance);
+                    }
                 } else {
                     listener.ensure(first.instance).await;
                     let waiting: Vec<&Claim> = queue.iter().map(|at| sound[*at]).collect();
@@ -524,7 +427,7 @@ impl Backend for PostgresBackend {
 }
 
 /// What came of each of so many.
-fn spread<T>(answers: Result<Vec<Result<T>>>, count: usize) -> Vec<Result<T>> {
+pub(crate) fn spread<T>(answers: Result<Vec<Result<T>>>, count: usize) -> Vec<Result<T>> {
     answers.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
 }
 
@@ -537,7 +440,7 @@ pub(crate) fn only(rows: &[PgRow]) -> Result<&PgRow> {
 }
 
 /// A row for each of so many.
-fn each(rows: Vec<PgRow>, count: usize) -> Result<Vec<PgRow>> {
+pub(crate) fn each(rows: Vec<PgRow>, count: usize) -> Result<Vec<PgRow>> {
     if rows.len() == count { Ok(rows) } else { Err(strange(format!("{} rows for {count}", rows.len()))) }
 }
 

@@ -308,12 +308,12 @@ fn about(name: &str, say: impl FnOnce(LockName)) {
     }
 }
 
-/// Waits for so long: before it listens, before it tries again, before it doubts the line.
+/// Waits for so long: before anybody listens, tries again or has doubts about the line.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing is synchronised by it, and the engine's timers wait for no connection"
 )]
-async fn passed(time: Duration) {
+pub(crate) async fn passed(time: Duration) {
     tokio::time::sleep(time).await;
 }
 

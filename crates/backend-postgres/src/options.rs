@@ -18,6 +18,9 @@ pub struct PostgresOptions {
 /// The smallest ttl. A tenth of it, and half a second at least, is the holder's safety margin.
 pub(crate) const MIN_TTL: Duration = Duration::from_secs(1);
 
+/// For longer a system can't be told to put up with a peer that says nothing.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
+
 const DEFAULT_TTL: Duration = Duration::from_secs(15);
 
 impl Default for PostgresOptions {
@@ -97,6 +100,23 @@ impl PostgresOptions {
             return wrong(format!(
                 "max_ttl is {:?} and must be whole milliseconds, one second to one year",
                 self.max_ttl
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fails with [`ErrorKind::Config`] if one of them is none of `mode=session`.
+    pub(crate) fn check_session(&self) -> Result<()> {
+        if self.durable {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "durable=on is for mode=lease; mode=session writes nothing that a disk could keep",
+            ));
+        }
+        if self.max_ttl > LONGEST_SESSION {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("max_ttl is {:?} and must be an hour at most in mode=session", self.max_ttl),
             ));
         }
         Ok(())

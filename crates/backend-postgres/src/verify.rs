@@ -42,7 +42,9 @@ impl VerifyIn for LockGuard {
     async fn verify_in(&self, transaction: &mut PgTransaction<'_>) -> Result<()> {
         let backend: &dyn Any = self.backend();
         let Some(backend) = backend.downcast_ref::<PostgresBackend>() else {
-            return Err(wrong("the lock is not kept in PostgreSQL, so no transaction can verify it"));
+            return Err(wrong(
+                "the lock is none of PostgreSQL's mode=lease, so no transaction can verify it",
+            ));
         };
         let kind = match self.mode() {
             Mode::Exclusive => 0,

@@ -19,7 +19,10 @@ impl Making for NoOwnerCheck {
     const NAME: &'static str = "postgres-no-owner-check";
 
     fn edit(sql: &str) -> String {
-        let sql = sql.replace(" AND l.claim = $2 AND l.counter = $3 AND l.tokens = $4\n", "\n");
+        let sql = sql.replace(" AND l.claim = $2 AND l.counter = $3 AND l.tokens = $4\n", "\n").replace(
+            "l.claim = $2 AND l.counter = $3 AND l.tokens = $4 AND NOT l.scheduled",
+            "NOT l.scheduled",
+        );
         sql.replace(
             "  ELSIF l.mode = 'X' AND l.claim = p_claim AND l.counter = p_last AND l.tokens = p_tokens THEN\n    was_held",
             "  ELSIF l.mode = 'X' THEN\n    was_held",
@@ -46,6 +49,7 @@ impl Making for PushOnly {
 
     fn edit(sql: &str) -> String {
         sql.replace("      ) + 1000;\n", "      ) + 31536000000000;\n")
+            .replace(" + 1000 AS micros", " + 31536000000000 AS micros")
     }
 }
 
@@ -187,7 +191,9 @@ fn every_flaw_changes_the_sql() -> Result<(), Failed> {
         include_str!("../src/sql/parts.sql"),
         include_str!("../src/sql/steps.sql"),
         include_str!("../src/sql/acquire_free.sql"),
+        include_str!("../src/sql/queue_up.sql"),
         include_str!("../src/sql/release_free.sql"),
+        include_str!("../src/sql/hand_on.sql"),
     ]
     .concat();
     let edits = [

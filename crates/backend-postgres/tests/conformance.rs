@@ -1,7 +1,9 @@
-//! The conformance kit on a real server, which every fault case has to itself.
+//! The conformance kit on a real server, which every fault case has to itself, in both modes.
 
+mod session;
 mod space;
 
+use session::Sessions;
 use space::{Sound, Space};
 
-locks_conformance::main!(Space<Sound>);
+locks_conformance::main!(Space<Sound>, Sessions);

@@ -11,6 +11,9 @@ use crate::token::FencingToken;
 /// The check and the act are one step, so that nobody slips in between. For resources of this process, and a model
 /// for all others: a file, a table or a service does the same by keeping the largest token beside its data.
 ///
+/// Who writes back what was read reads through the gate, too. Otherwise a stale holder may write after its successor has
+/// read, and the successor's write undoes what the stale one was told had been done.
+///
 /// ```
 /// use locks_api::{FenceGate, FencingToken};
 ///

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::ask::{Ask, options};
 use crate::error::Error;
 use crate::guard::LockGuard;
+use crate::name::LockName;
 use crate::outcome::Outcome;
-use crate::spi::Mode;
+use crate::spi::{Backend, Mode};
 use crate::waiting::Waiting;
 
 /// An exclusive lock: a name and how to hold it. Holds nothing by itself.
@@ -83,6 +84,20 @@ impl Lock {
     /// The future may be dropped at any point: nothing stays held or queued because of it.
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard, Error> {
         self.ask.acquire_timeout(Mode::Exclusive, timeout).await
+    }
+
+    /// The store that would keep the lock, for what its backend offers on locks.
+    pub fn backend(&self) -> &dyn Backend {
+        self.ask.handle.engine.backend()
+    }
+
+    /// The lock's name, for the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`](crate::ErrorKind::InvalidName) if it broke the rules.
+    pub fn lock_name(&self) -> Result<&LockName, Error> {
+        self.ask.name.as_ref().map_err(Clone::clone)
     }
 
     /// [`acquire`](Self::acquire) as a future that tells how the wait stands: how many are before it, and who holds the lock.

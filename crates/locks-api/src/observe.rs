@@ -11,6 +11,9 @@
 //! | `lost` (error), `locks_losses_total` | a lock is gone, with the reason |
 //! | `owed` (warn), `locks_debts_total` | a release could not be delivered and will be tried again |
 //!
+//! An event also has `instance`, which tells the `Locks` of one process apart, and the fencing `token` of the hold that it is about, if there was one.
+//! `granted` and `renewed` say for how long the hold is `valid_for` from now, where grants expire.
+//!
 //! Metrics carry the label `backend`; the names of locks would be too many labels.
 //!
 //! Nothing is told while the engine's mutex is held: a subscriber may use locks itself. The engine takes [`Note`]s and
@@ -21,6 +24,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::loss::LossReason;
 use crate::name::LockName;
+use crate::spi::{InstanceId, Mode};
 use crate::token::FencingToken;
 
 /// The span of one acquisition; nothing without the feature `tracing`.
@@ -57,6 +61,8 @@ pub(crate) const ENABLED: bool = cfg!(any(feature = "tracing", feature = "metric
 #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only a feature reads it"))]
 pub(crate) struct Note {
     pub(crate) name: LockName,
+    /// That of the hold; none if the grant was never handed to a caller.
+    pub(crate) token: Option<FencingToken>,
     pub(crate) what: What,
 }
 
@@ -65,11 +71,11 @@ pub(crate) struct Note {
 #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only a feature reads it"))]
 pub(crate) enum What {
     /// A guard was made.
-    Granted { token: FencingToken, waited: Duration, handed_on: bool },
+    Granted { waited: Duration, handed_on: bool, mode: Mode, valid_for: Option<Duration> },
     /// A grant goes back to the store.
     Released,
     /// A grant lives on.
-    Renewed,
+    Renewed { valid_for: Duration },
     /// The store did not confirm a renewal.
     RenewalFailed(Error),
     /// The first renewal is overdue.
@@ -82,28 +88,45 @@ pub(crate) enum What {
 
 impl Note {
     /// Tells it.
-    pub(crate) fn tell(&self, backend: &'static str) {
+    pub(crate) fn tell(&self, backend: &'static str, instance: InstanceId) {
         #[cfg(feature = "tracing")]
-        self.trace(backend);
+        self.trace(backend, instance);
         #[cfg(feature = "metrics")]
         self.count(backend);
-        #[cfg(not(any(feature = "tracing", feature = "metrics")))]
-        let _nobody_listens = backend;
+        let _not_all_of_them_listen = (backend, instance);
     }
 
     #[cfg(feature = "tracing")]
-    fn trace(&self, backend: &'static str) {
+    fn trace(&self, backend: &'static str, instance: InstanceId) {
         let lock = self.name.as_str();
+        let instance = tracing::field::display(instance);
+        let token = self.token.map(FencingToken::get);
         match &self.what {
-            What::Granted { token, waited, handed_on } => {
-                tracing::debug!(lock, backend, token = token.get(), ?waited, handed_on, "granted");
+            What::Granted { waited, handed_on, mode, valid_for } => {
+                let valid_for = valid_for.map(tracing::field::debug);
+                let mode = tracing::field::display(mode);
+                tracing::debug!(
+                    lock,
+                    backend,
+                    instance,
+                    token,
+                    ?waited,
+                    handed_on,
+                    mode,
+                    valid_for,
+                    "granted"
+                );
             }
-            What::Released => tracing::debug!(lock, backend, "released"),
-            What::Renewed => tracing::trace!(lock, backend, "renewed"),
-            What::RenewalFailed(error) => tracing::warn!(lock, backend, %error, "renewal failed"),
-            What::AtRisk => tracing::warn!(lock, backend, "at risk"),
-            What::Lost(reason) => tracing::error!(lock, backend, ?reason, "lost"),
-            What::Owed => tracing::warn!(lock, backend, "owed"),
+            What::Released => tracing::debug!(lock, backend, instance, token, "released"),
+            What::Renewed { valid_for } => {
+                tracing::trace!(lock, backend, instance, token, ?valid_for, "renewed");
+            }
+            What::RenewalFailed(error) => {
+                tracing::warn!(lock, backend, instance, token, %error, "renewal failed");
+            }
+            What::AtRisk => tracing::warn!(lock, backend, instance, token, "at risk"),
+            What::Lost(reason) => tracing::error!(lock, backend, instance, token, ?reason, "lost"),
+            What::Owed => tracing::warn!(lock, backend, instance, token, "owed"),
         }
     }
 
@@ -115,7 +138,7 @@ impl Note {
                 "locks_grants_total"
             }
             What::Released => "locks_releases_total",
-            What::Renewed => "locks_renewals_total",
+            What::Renewed { .. } => "locks_renewals_total",
             What::RenewalFailed(_) => "locks_renewal_failures_total",
             What::AtRisk => "locks_at_risk_total",
             What::Lost(_) => "locks_losses_total",

@@ -203,6 +203,7 @@ mod tests {
             ("redis+unix:/run/redis.sock?db=1&user=u&pass=geheim", "redis+unix:/run/redis.sock"),
             ("redis+unix:///run/redis.sock?pass=geheim", "redis+unix:///run/redis.sock"),
             ("redis://[::1]:7000", "redis://[::1]:7000"),
+            ("etcd://u:geh@eim@h1:1,h2:2/app", "etcd://h1:1,h2:2/app"),
             ("file:/var/lib/lo@cks", "file:/var/lib/lo@cks"),
         ] {
             assert_eq!(store(url).public_url(), shown);

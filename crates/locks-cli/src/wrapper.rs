@@ -132,7 +132,7 @@ fn run_command(
 ) -> Result<Outcome, Trouble> {
     let terms = terms(options, locks)?;
     let claim = held.export();
-    let descriptor = if options.no_inherit { None } else { descriptor_to_inherit(locks, claim)? };
+    let mut descriptor = if options.no_inherit { None } else { descriptor_to_inherit(locks, claim)? };
     let environment = vec![
         ("LOCK_NAME", held.name().to_owned()),
         ("LOCK_FENCING_TOKEN", held.fencing_token().to_string()),
@@ -148,22 +148,30 @@ fn run_command(
     }
     let job_control = reactor.signals_mut().watch_job_control();
     job_control.map_err(|error| Trouble::no_reactor(&error))?;
-    let guardian = match (locks.guarantees().ttl, guardian) {
-        (None, _) => None,
-        (Some(_), Some(guardian)) if guardian.is_there() => Some(guardian),
-        (Some(_), _) => Some(start_guardian()?),
-    };
     let terminal = Terminal::find();
-    let started = Running::start(Start {
-        program: &options.program,
-        arguments: &options.arguments,
-        environment,
-        descriptor,
-        mask: reactor.signals().inherited_mask(),
-        terminal: &terminal,
-        introduction: guardian.as_ref().map(Guardian::introduction),
-    });
-    let command = started.map_err(|error| Trouble::start(&options.program, &error))?;
+    let mut at_hand = guardian;
+    let (command, guardian) = loop {
+        let guardian = match (locks.guarantees().ttl, at_hand.take()) {
+            (None, _) => None,
+            (Some(_), Some(guardian)) if guardian.is_there() => Some(guardian),
+            (Some(_), _) => Some(start_guardian()?),
+        };
+        let started = Running::start(Start {
+            program: &options.program,
+            arguments: &options.arguments,
+            environment: environment.clone(),
+            descriptor: descriptor.take(),
+            mask: reactor.signals().inherited_mask(),
+            terminal: &terminal,
+            introduction: guardian.as_ref().map(Guardian::introduction),
+        });
+        match started {
+            Ok(command) => break (command, guardian),
+            // Killed in this very moment: the command could not introduce itself and did not run. It had no descriptor either.
+            Err(_) if guardian.is_some_and(|guardian| !guardian.is_there()) => {}
+            Err(error) => return Err(Trouble::start(&options.program, &error)),
+        }
+    };
     events.tell("started", |event| event.number("pid", command.pid().as_raw().unsigned_abs()));
     let guardian = guardian.map(Guardian::on_duty).transpose().map_err(|error| Trouble::wait(&error))?;
     let supervisor = Supervisor { command, held, terms, guardian, terminal, reactor, words, events };

@@ -7,8 +7,9 @@
     reason = "tests, which clippy does not recognise without a harness"
 )]
 
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,10 +43,11 @@ fn namespaces() -> Result<(), String> {
     if tried.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&tried.stderr).into_owned()) }
 }
 
-/// Runs what follows as the first process of a PID namespace, which goes with it.
+/// Runs what follows as the first process of a PID namespace, which goes with it. A shell that runs tests in the background has them ignore SIGINT: not so this.
 fn unshare() -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-current-user", "--pid", "--fork", "--kill-child"]);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "unshare", "--user", "--map-current-user", "--pid", "--fork"]);
+    command.arg("--kill-child");
     command
 }
 
@@ -84,7 +86,7 @@ struct Container {
     unshare: Child,
     wrapper: Pid,
     stdin: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Container {
@@ -93,15 +95,18 @@ impl Container {
         let mut command = unshare();
         command.args([BLOCK, "--name", "n", "--", "sh", "-c", script]).env("LOCKS_URL", &store.url);
         let mut unshare = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(unshare.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "up");
+        let lines = lines(unshare.stdout.take().unwrap());
         let stdin = unshare.stdin.take();
+        let Ok("up") = lines.recv_timeout(LIMIT).as_deref() else {
+            kill(process(&unshare), Signal::SIGKILL).ok();
+            panic!("the command did not start: {:?}", unshare.wait());
+        };
         let [wrapper] = children_of(process(&unshare))[..] else { panic!("one child") };
         Self { unshare, wrapper, stdin, lines }
     }
 
-    fn line(&mut self) -> String {
-        self.lines.next().unwrap().unwrap()
+    fn line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).unwrap()
     }
 
     /// Closes the command's input and waits for the end.
@@ -126,7 +131,7 @@ fn signals() -> Result<(), Failed> {
     let store = Store::on_file();
     for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGUSR1, "USR1")] {
         let script = format!("trap 'echo got; exit 7' {name}; echo up; while :; do sleep 0.02; done");
-        let mut container = Container::start(&store, &script);
+        let container = Container::start(&store, &script);
         kill(container.wrapper, signal)?;
         assert_eq!(container.line(), "got");
         assert_eq!(container.end(), Some(7), "{signal}");
@@ -144,8 +149,7 @@ fn wait() -> Result<(), Failed> {
     let mut command = unshare();
     command.args([BLOCK, "-v", "--name", "n", "--", "true"]).env("LOCKS_URL", &store.url);
     let mut waiter = command.stderr(Stdio::piped()).spawn()?;
-    let mut said = String::new();
-    BufReader::new(waiter.stderr.take().ok_or("no stderr")?).read_line(&mut said)?;
+    let said = lines(waiter.stderr.take().ok_or("no stderr")?).recv_timeout(LIMIT)?;
     assert!(said.contains("waiting"), "{said}");
     let [wrapper] = children_of(process(&waiter))[..] else { panic!("one child") };
     kill(wrapper, Signal::SIGTERM)?;
@@ -160,7 +164,7 @@ fn orphans(store: &Store) -> Result<(), Failed> {
     // In the command's group and outside it.
     let one = "(sh -c 'sleep 0.05; echo gone' &); (setsid sh -c 'sleep 0.05; echo gone' &)";
     let script = format!("echo up; for i in $(seq {}); do {one}; done; read line; exit 3", ORPHANS / 2);
-    let mut container = Container::start(store, &script);
+    let container = Container::start(store, &script);
     for _ in 0..ORPHANS {
         assert_eq!(container.line(), "gone");
     }
@@ -168,6 +172,19 @@ fn orphans(store: &Store) -> Result<(), Failed> {
     eventually("only its own are left", || children_of(wrapper).len() == 1 + store.guardians);
     assert_eq!(container.end(), Some(3));
     Ok(())
+}
+
+/// What it says, line by line.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (line, lines) = channel();
+    thread::spawn(move || {
+        for text in BufReader::new(stream).lines().map_while(Result::ok) {
+            if line.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 fn process(child: &Child) -> Pid {

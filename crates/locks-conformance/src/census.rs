@@ -1,12 +1,14 @@
 //! What a process has: threads, open descriptors, and tasks on the runtime of the case. What a case leaves behind is a leak.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::recording::{self, What};
 use crate::verdict::{Failure, Verdict, eventually};
 
 /// The threads and descriptors of this process, and the tasks of the present runtime, at one moment.
@@ -27,7 +29,7 @@ impl Census {
         })
     }
 
-    /// Waits until there is no more than `self`, as long as threads may take to end.
+    /// Waits until there is no more than `self`, as long as threads may take to end, and notes in the record of the case what there was.
     pub(crate) async fn settles(&self, limit: Duration) -> Verdict {
         let mut latest = self.clone();
         let settled = eventually(limit, "settling", || match Self::take() {
@@ -37,10 +39,14 @@ impl Census {
             }
             Err(_) => false,
         });
-        if settled.await.is_ok() {
+        let settled = settled.await.is_ok();
+        let leaks = if settled { Vec::new() } else { self.leaks(&latest) };
+        let (before, after) = (self.to_string(), latest.to_string());
+        recording::note(|| What::Census { before, after, leaks: leaks.clone() });
+        if settled {
             return Ok(());
         }
-        Err(Failure::new(format!("left behind after {limit:?}: {}", self.leaks(&latest).join(", "))))
+        Err(Failure::new(format!("left behind after {limit:?}: {}", leaks.join(", "))))
     }
 
     /// What `later` has too much: numbers decide, names explain.
@@ -58,6 +64,14 @@ impl Census {
             }
         }
         leaks
+    }
+}
+
+/// Reads as "threads: 3, descriptors: 9, tasks: 0".
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { threads, descriptors, tasks } = self;
+        write!(f, "threads: {}, descriptors: {}, tasks: {tasks}", threads.len(), descriptors.len())
     }
 }
 

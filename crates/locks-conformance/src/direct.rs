@@ -11,6 +11,7 @@ use locks_api::spi::{
 use locks_api::{LockName, Locks};
 
 use crate::harness::AnyBackend;
+use crate::recording::{self, HoldId, What};
 use crate::space::{PROMPT, Space};
 use crate::verdict::{Failure, Verdict, pause_for, within};
 
@@ -44,7 +45,17 @@ impl Direct {
     pub(crate) async fn acquire(&self, claim: &Claim) -> Verdict<Attempt> {
         let claims = std::slice::from_ref(claim);
         let answers = within(PROMPT, "the step `acquire`", self.backend.acquire(claims)).await??;
-        Ok(one_answer(answers, "acquire")??)
+        let answer = one_answer(answers, "acquire")??;
+        if let Attempt::Granted(grant) = &answer {
+            recording::note(|| What::Granted {
+                hold: self.hold(grant),
+                mode: claim.mode.to_string(),
+                waited: 0,
+                handed_on: false,
+                valid_for: micros(grant.expiry),
+            });
+        }
+        Ok(answer)
     }
 
     /// The grant of a claim that must have it soon: what was cancelled may take the store a moment to undo.
@@ -86,21 +97,53 @@ impl Direct {
     pub(crate) async fn release(&self, grant: &Grant) -> Verdict<Released> {
         let grants = std::slice::from_ref(grant);
         let answers = within(PROMPT, "the step `release`", self.backend.release(grants)).await??;
-        Ok(one_answer(answers, "release")??)
+        let answer = one_answer(answers, "release")??;
+        if answer == Released::Done {
+            recording::note(|| What::Released { hold: self.hold(grant) });
+        }
+        Ok(answer)
     }
 
     pub(crate) async fn renew(&self, grant: &Grant) -> Verdict<Renewed> {
         let grants = std::slice::from_ref(grant);
-        one_answer(within(PROMPT, "the step `renew`", self.backend.renew(grants)).await??, "renew")
+        let answers = within(PROMPT, "the step `renew`", self.backend.renew(grants)).await??;
+        let answer = one_answer(answers, "renew")?;
+        let hold = self.hold(grant);
+        match answer {
+            Renewed::Extended(expiry) => {
+                if let Some(valid_for) = micros(expiry) {
+                    recording::note(|| What::Renewed { hold, valid_for });
+                }
+            }
+            Renewed::Lost(reason) => {
+                recording::note(|| What::Lost { hold, reason: format!("{reason:?}") });
+            }
+            _ => {}
+        }
+        Ok(answer)
     }
 
     pub(crate) async fn close(&self) -> Verdict {
         Ok(within(PROMPT, "the step `close`", self.backend.close()).await??)
     }
 
+    /// What records call this hold.
+    fn hold(&self, grant: &Grant) -> HoldId {
+        let token = Some(grant.tokens.first().get());
+        HoldId { lock: grant.name.to_string(), instance: self.instance.to_string(), token }
+    }
+
     /// The backend itself, for steps over several claims.
     pub(crate) fn backend(&self) -> &AnyBackend {
         &self.backend
+    }
+}
+
+/// How long a grant lives; `None` for ever.
+fn micros(expiry: Expiry) -> Option<u64> {
+    match expiry {
+        Expiry::In(time) => u64::try_from(time.as_micros()).ok(),
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@ use locks_api::{Error, ErrorKind};
 use tokio::sync::Notify;
 
 use crate::harness::AnyBackend;
+use crate::recording::{self, Target};
 
 mod abilities;
 
@@ -74,17 +75,25 @@ impl Control {
     fn arrivals(&self) -> StepResult<u32> {
         self.steps.fetch_add(1, Ordering::Relaxed);
         if self.cut.load(Ordering::SeqCst) || self.happens(&self.lost_questions) {
-            return Err(lost());
+            return Err(lost("a question is lost"));
         }
-        Ok(if self.happens(&self.doubled) { 2 } else { 1 })
+        if self.happens(&self.doubled) {
+            recording::strikes(Target::Messages, "a question arrives twice");
+            return Ok(2);
+        }
+        Ok(1)
     }
 
     fn answer<T>(&self, answer: StepResult<T>) -> StepResult<T> {
-        if self.cut.load(Ordering::SeqCst) || self.happens(&self.lost_answers) { Err(lost()) } else { answer }
+        if self.cut.load(Ordering::SeqCst) || self.happens(&self.lost_answers) {
+            return Err(lost("an answer is lost"));
+        }
+        answer
     }
 }
 
-fn lost() -> Error {
+fn lost(what: &str) -> Error {
+    recording::strikes(Target::Messages, what);
     Error::new(ErrorKind::Unavailable, "the kit lost this message on purpose")
 }
 
@@ -126,7 +135,7 @@ impl Backend for Flaky {
         if self.control.lose_release.swap(false, Ordering::SeqCst) {
             self.control.hold_releases.store(true, Ordering::SeqCst);
             self.control.release_lost.notify_one();
-            return Err(lost());
+            return Err(lost("the answer to a release is lost"));
         }
         if arrivals > 1 {
             // The second arrival finds nothing to release; the first answer is the one that counts.

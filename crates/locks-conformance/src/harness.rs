@@ -173,6 +173,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it lasts until it is healed.
+    pub(crate) fn is_a_state(self) -> bool {
+        matches!(self, Self::StoreFull | Self::ReadOnly | Self::Pause)
+    }
+
     /// Whether it strikes more than one lock, and so everybody who uses the store.
     pub(crate) fn strikes_the_store(self) -> bool {
         self != Self::Revocation

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use locks_api::{Boottime, FencingToken};
 use serde::{Deserialize, Serialize};
 
+use crate::recording::{self, What};
+
 /// One line of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -285,6 +287,7 @@ impl Client {
 
     /// Notes what a check, begun with [`Client::invoke`], has answered.
     pub fn answered(&self, lock: &str, token: FencingToken, held: bool) {
+        recording::note(|| What::Checked { lock: lock.to_owned(), token: token.get(), held });
         self.note(lock, Some(token), |event| {
             (event.op, event.phase, event.held) = (Op::Check, Phase::Ok, Some(held));
         });

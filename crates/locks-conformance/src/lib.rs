@@ -13,6 +13,8 @@ pub mod history;
 mod kind;
 mod polling;
 pub mod proxy;
+pub mod record;
+mod recording;
 mod report;
 mod roles;
 mod solo;

@@ -23,6 +23,17 @@ pub(crate) async fn poll_at_most<F: Future>(polls: usize, future: F) -> Option<F
     None
 }
 
+/// The value of `future`, and how often it was polled: only when it asked for it, however long that took.
+pub(crate) async fn counting_polls<F: Future>(future: F) -> (F::Output, usize) {
+    let (mut future, mut polls) = (pin!(future), 0);
+    let value = poll_fn(|cx| {
+        polls += 1;
+        future.as_mut().poll(cx)
+    })
+    .await;
+    (value, polls)
+}
+
 /// Polls once, with nobody to wake.
 pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))

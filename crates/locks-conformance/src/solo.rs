@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::cases::Case;
 use crate::census::Census;
 use crate::harness::{AnyHarness, Profile};
+use crate::recording::{self, What};
 use crate::space::{PROMPT, Space};
 use crate::verdict::{Verdict, within};
 
@@ -25,16 +26,19 @@ pub(crate) async fn run(
 ) -> Verdict {
     warm_up(&Space::new(Arc::clone(harness), profile.clone())).await?;
     for run in 1..=repeats {
-        once(case, Space::new(Arc::clone(harness), profile.clone()))
-            .await
-            .map_err(|failure| failure.while_doing(format!("run {run} of {repeats}")))?;
+        if let Err(failure) = once(case, Space::new(Arc::clone(harness), profile.clone())).await {
+            failure.record();
+            return Err(failure.while_doing(format!("run {run} of {repeats}")));
+        }
     }
     Ok(())
 }
 
 async fn once(case: &Case, space: Space) -> Verdict {
     let before = Census::take()?;
+    recording::note(|| What::Began);
     within(case.time_limit(), "the case", case.run(space.clone())).await??;
+    recording::note(|| What::Over);
     space
         .all_is_free()
         .await

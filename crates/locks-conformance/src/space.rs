@@ -12,6 +12,7 @@ use crate::flaky::{Control, Flaky};
 use crate::harness::{AnyBackend, AnyHarness, Fault, Profile};
 use crate::history::{self, Event};
 use crate::proxy::Proxy;
+use crate::recording::{self, Target};
 use crate::verdict::{Failure, Verdict, eventually, within};
 use crate::worker::Worker;
 
@@ -179,25 +180,41 @@ impl Space {
         guarantees.ttl.is_some() && guarantees.crash_release == CrashRelease::AfterTtl
     }
 
+    /// What to expect of histories in which holders may lose their locks, by cuts, too.
+    pub(crate) fn strictness_over_cuts(&self) -> Strictness {
+        if self.keeps_over_a_cut() || !self.is_over_tcp() { Strictness::Loss } else { Strictness::Cuts }
+    }
+
     /// How long it may take until somebody gets a lock after the store forgot something: until all that it forgot has surely expired.
     pub(crate) fn grace_limit(&self) -> Duration {
         self.guarantees().ttl.map_or(Duration::ZERO, |limits| limits.max) * 2 + PROMPT
     }
 
     pub(crate) async fn checkpoint(&self) -> Verdict {
+        recording::strikes(Target::Store, "a copy of the data is made");
         Ok(self.0.harness.checkpoint().await?)
     }
 
     pub(crate) async fn inject(&self, fault: Fault) -> Verdict {
-        Ok(self.0.harness.inject(fault).await?)
+        recording::begins(Target::Store, &fault.to_string());
+        self.0.harness.inject(fault).await?;
+        if !fault.is_a_state() {
+            recording::ends(Target::Store);
+        }
+        Ok(())
     }
 
     pub(crate) async fn revoke(&self, lock: &str) -> Verdict {
-        Ok(self.0.harness.revoke(lock).await?)
+        recording::begins(Target::Store, &Fault::Revocation.to_string());
+        self.0.harness.revoke(lock).await?;
+        recording::ends(Target::Store);
+        Ok(())
     }
 
     pub(crate) async fn heal(&self, fault: Fault) -> Verdict {
-        Ok(self.0.harness.heal(fault).await?)
+        self.0.harness.heal(fault).await?;
+        recording::ends(Target::Store);
+        Ok(())
     }
 
     /// Fails unless every lock of the case can be had at once by somebody new. What died with a process may take as long as its ttl.
@@ -217,11 +234,22 @@ impl Space {
 }
 
 /// Fails on the first thing that the history shows to be wrong.
+#[track_caller]
 pub(crate) fn check_history(events: &[Event], strictness: Strictness) -> Verdict {
-    Ok(checker::check(events, strictness)?)
+    match checker::check(events, strictness) {
+        Ok(()) => Ok(()),
+        Err(violation) => {
+            let failure = Failure::new(violation.to_string());
+            Err(match violation.lock() {
+                Some(lock) => failure.about(lock, violation.tokens()),
+                None => failure,
+            })
+        }
+    }
 }
 
 /// The same for a history in a file, which must have this many events at least.
+#[track_caller]
 pub(crate) fn check_history_file(path: &Path, at_least: usize, strictness: Strictness) -> Verdict {
     let events = history::read(path)?;
     if events.len() < at_least {
@@ -236,7 +264,8 @@ pub(crate) async fn is_busy(locks: &Locks, name: &str) -> Verdict {
         None => Ok(()),
         Some(guard) => {
             let token = guard.fencing_token();
-            Err(Failure::new(format!("{name:?} was granted under token {token} although it is held")))
+            let what = format!("{name:?} was granted under token {token} although it is held");
+            Err(Failure::new(what).about(name, vec![token.get()]))
         }
     }
 }

@@ -13,6 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cases::{Case, cases};
 use crate::harness::{AnyHarness, Harness, Profile, SetupError};
+use crate::record::Writer;
+use crate::recording;
 use crate::report::{self, CaseReport, Outcome};
 use crate::roles::Role;
 use crate::solo;
@@ -96,6 +98,10 @@ impl Suite {
             return libtest_mimic::run(&arguments, trials).exit_code();
         }
         let asked_for = trials.iter().filter(|trial| !arguments.is_filtered_out(trial)).count();
+        if let Err(error) = self.note_planned(&arguments, &trials) {
+            eprintln!("can't write the plan of the run: {error}");
+            return ExitCode::FAILURE;
+        }
         self.note_ignored(&arguments, &trials, &reports);
         let conclusion = libtest_mimic::run(&arguments, trials);
         let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,12 +128,12 @@ impl Suite {
     /// If another process of the binary gave this one a role, plays it, and returns the code to exit with.
     pub fn play_role(&self) -> Option<ExitCode> {
         let role = Role::of_this_process()?;
-        let outcome = match &role {
+        let outcome = recording::begin().and_then(|()| match &role {
             Role::Case { harness, case, repeats, url } => {
                 self.run_here(harness, case, *repeats, url.as_deref())
             }
             Role::Worker { harness, url } => self.serve_here(harness, url),
-        };
+        });
         Some(solo::exit_code(&outcome))
     }
 
@@ -213,6 +219,20 @@ impl Suite {
         }
     }
 
+    /// Tells whoever follows the run what will come.
+    fn note_planned(&self, arguments: &Arguments, trials: &[Trial]) -> std::io::Result<()> {
+        let mut trials = trials.iter();
+        for entry in &self.entries {
+            let asked_for =
+                cases().zip(trials.by_ref()).filter(|(_, trial)| !arguments.is_filtered_out(trial));
+            let planned: Vec<String> = asked_for.map(|(case, _)| case.id().to_owned()).collect();
+            if !planned.is_empty() {
+                Writer::from_env().planned(entry.profile.name, planned)?;
+            }
+        }
+        Ok(())
+    }
+
     fn run_here(&self, harness: &str, case: &str, repeats: u32, url: Option<&str>) -> Result<(), String> {
         let entry = self.entry(harness).ok_or("no such harness")?;
         let case = cases().find(|other| other.id() == case).ok_or("no such case")?;
@@ -270,8 +290,10 @@ impl Entry {
         };
         let role =
             Role::Case { harness: self.profile.name.to_owned(), case: case.id().to_owned(), repeats, url };
+        let mut command = role.command();
+        Writer::from_env().begin(self.profile.name, case, &mut command).map_err(|error| no_record(&error))?;
         // The case ends itself in time unless even its runtime hangs.
-        supervise(role.command(), solo::longest(case) * repeats + Duration::from_secs(10))
+        supervise(command, solo::longest(case) * repeats + Duration::from_secs(10))
     }
 
     fn started(&self) -> &Started {
@@ -283,15 +305,25 @@ impl Entry {
         })
     }
 
+    /// The report of a case, of which the record is written as well, if there is to be one.
     fn report(&self, case: &Case, outcome: Outcome, runs: u32, took: Duration) -> CaseReport {
-        CaseReport {
+        let mut report = CaseReport {
             harness: self.profile.name.to_owned(),
             case: case.id().to_owned(),
             outcome,
             runs,
             seconds: took.as_secs_f64(),
+        };
+        let twin = case.twin_for(&self.profile);
+        if let Err(error) = Writer::from_env().end(&report, case, twin) {
+            report.outcome = Outcome::Failed(no_record(&error));
         }
+        report
     }
+}
+
+fn no_record(error: &std::io::Error) -> String {
+    format!("the record of the case can't be written: {error}")
 }
 
 fn unavailable(profile: &Profile, error: &SetupError) -> String {

@@ -5,6 +5,10 @@ use std::future::Future;
 use std::panic::Location;
 use std::time::Duration;
 
+use locks_api::Boottime;
+
+use crate::recording::{self, What};
+
 /// What a case returns.
 pub(crate) type Verdict<T = ()> = Result<T, Failure>;
 
@@ -12,12 +16,29 @@ pub(crate) type Verdict<T = ()> = Result<T, Failure>;
 pub(crate) struct Failure {
     message: String,
     seen_at: &'static Location<'static>,
+    at: Boottime,
+    /// The lock that it is about, and the holds by their tokens.
+    about: Option<(String, Vec<u64>)>,
 }
 
 impl Failure {
     #[track_caller]
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), seen_at: Location::caller() }
+        Self { message: message.into(), seen_at: Location::caller(), at: Boottime::now(), about: None }
+    }
+
+    /// The same failure, which is about these holds of a lock.
+    pub(crate) fn about(mut self, lock: &str, tokens: Vec<u64>) -> Self {
+        self.about = Some((lock.to_owned(), tokens));
+        self
+    }
+
+    /// Notes it in the record of the case, where it was seen.
+    pub(crate) fn record(&self) {
+        let (lock, tokens) = self.about.clone().unzip();
+        let (message, seen_at) = (self.message.clone(), Some(self.seen_at.to_string()));
+        let tokens = tokens.unwrap_or_default();
+        recording::note_at(self.at, What::Broken { message, seen_at, lock, tokens });
     }
 
     /// The same failure, with what was being done put before it.

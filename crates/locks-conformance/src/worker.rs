@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::history::{Op, Phase, Recorder};
 use crate::kind::{Held, Kind, Want};
+use crate::recording::{self, Target, What};
 use crate::roles::Role;
 use crate::verdict::{Failure, Verdict, within};
 use crate::witness::{Places, Witness};
@@ -233,13 +234,21 @@ impl Worker {
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Verdict {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.ok_or_else(|| Failure::new("the worker has no pid"))?, signal)?;
+        let pid = pid.ok_or_else(|| Failure::new("the worker has no pid"))?;
+        let target = Target::Process(self.child.id());
+        match signal {
+            Signal::CONT => recording::ends(target),
+            Signal::STOP => recording::begins(target, "stopped"),
+            _ => recording::strikes(target, "sent a signal"),
+        }
+        kill_process(pid, signal)?;
         Ok(())
     }
 
     /// Kills the process and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Verdict {
         self.child.kill()?;
+        recording::strikes(Target::Process(self.child.id()), "killed");
         self.child.wait()?;
         Ok(())
     }
@@ -312,7 +321,7 @@ impl Service<'_> {
                 self.take(&Want::new(Kind::Lock, &name).ttl(ttl), wait).await
             }
             Order::Take { want, wait } => self.take(&want, wait).await,
-            Order::Check => Reply::Held(self.guard.as_ref().is_some_and(Held::is_held)),
+            Order::Check => Reply::Held(self.guard.as_ref().is_some_and(asked)),
             Order::AwaitLoss => match &self.guard {
                 Some(held) => {
                     held.guard().lost().await;
@@ -326,7 +335,10 @@ impl Service<'_> {
                 }
                 None => no_guard(),
             },
-            Order::Exit => std::process::exit(0),
+            Order::Exit => {
+                recording::strikes(Target::Process(std::process::id()), "exits without releasing");
+                std::process::exit(0)
+            }
             Order::Hammer(hammer) => self.hammer(&hammer).await.unwrap_or_else(|reply| reply),
         }
     }
@@ -370,7 +382,11 @@ impl Service<'_> {
             let witness = if hammer.witness {
                 let places = hammer.mix.places(&want.kind);
                 let entered = Witness::take(name, places).map_err(|error| other_trouble(&error))?;
-                Some(entered.map_err(|overlap| Reply::Overlap { with_pid: overlap.with_pid })?)
+                Some(entered.map_err(|overlap| {
+                    let message = format!("inside together with process {}", overlap.with_pid);
+                    Failure::new(message).about(name, vec![token.get()]).record();
+                    Reply::Overlap { with_pid: overlap.with_pid }
+                })?)
             } else {
                 None
             };
@@ -401,6 +417,13 @@ pub(crate) fn with_ttl(lock: Lock, ttl: Option<Duration>) -> Lock {
         Some(ttl) => lock.ttl(ttl),
         None => lock,
     }
+}
+
+/// Whether the guard says that it holds.
+fn asked(held: &Held) -> bool {
+    let (lock, token, answer) = (held.guard().name().to_owned(), held.token().get(), held.is_held());
+    recording::note(|| What::Checked { lock, token, held: answer });
+    answer
 }
 
 /// Work that takes some time.

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use locks_conformance::{broken, cases};
+use locks_conformance::record::{End, Hold, Record};
+use locks_conformance::{Outcome, broken, cases};
 
 /// Set in the processes that are to behave like a backend's test binary.
 const AS_A_KIT: &str = "COMMAND_LINE_TEST_AS_A_KIT";
 
 const PASSING: &str = "sound::names::look_alikes_are_different_locks";
 const FAILING: &str = "no-op-lock::exclusive::two_instances_exclude_each_other";
+const KILLING: &str = "sound-flock::crash::a_killed_holder_frees_the_lock";
 const IGNORED: &str = "sound::process::another_process_is_kept_out";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Trial::test("takes_no_case_for_a_failure", takes_no_case_for_a_failure),
         Trial::test("lets_other_binaries_have_their_filters", lets_other_binaries_have_their_filters),
         Trial::test("reports_in_json", reports_in_json),
+        Trial::test("records_what_happened", records_what_happened),
         Trial::test("refuses_nonsense", refuses_nonsense),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
 fn kit(arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(arguments).env(AS_A_KIT, "1");
-    for variable in ["LOCKS_CONFORMANCE_JSON", "LOCKS_CONFORMANCE_REPEAT"] {
+    for variable in ["LOCKS_CONFORMANCE_JSON", "LOCKS_CONFORMANCE_REPEAT", "LOCKS_CONFORMANCE_RECORD"] {
         command.env_remove(variable);
     }
     command
@@ -106,6 +109,53 @@ fn reports_in_json() -> Result<(), Failed> {
         check(parts.iter().all(|part| line.contains(part)), line)?;
     }
     Ok(())
+}
+
+fn records_what_happened() -> Result<(), Failed> {
+    let dir = std::env::temp_dir().join(format!("command-line-records-{}", std::process::id()));
+    for case in [KILLING, FAILING, IGNORED] {
+        kit(&["--exact", case]).env("LOCKS_CONFORMANCE_RECORD", &dir).output()?;
+    }
+    let record = |path: &str| -> Result<Record, Failed> {
+        Ok(serde_json::from_slice(&std::fs::read(dir.join(path))?)?)
+    };
+    let killing = record("sound-flock/crash--a_killed_holder_frees_the_lock.json")?;
+    let failing = record("no-op-lock/exclusive--two_instances_exclude_each_other.json")?;
+    let ignored = record("sound/process--another_process_is_kept_out.json")?;
+    let progress = std::fs::read_to_string(dir.join("progress.jsonl"))?;
+    // The lines of the processes are gone with what was made of them.
+    let left = std::fs::read_dir(dir.join("sound-flock"))?.count();
+    std::fs::remove_dir_all(&dir)?;
+
+    let timeline = killing.timeline.ok_or("nothing is told of a case that ran")?;
+    let died: Vec<&Hold> = timeline.holds.iter().filter(|hold| hold.end == End::Died).collect();
+    let kills: Vec<_> = timeline.marks.iter().filter(|mark| mark.name == "killed").collect();
+    check(
+        killing.outcome == Outcome::Passed && died.len() == 2 && kills.len() == 2,
+        format!("{timeline:?}"),
+    )?;
+    for (hold, kill) in died.iter().zip(kills) {
+        let next = timeline.holds.iter().find(|next| next.from >= kill.from);
+        check(
+            hold.to == Some(kill.from) && next.is_some_and(|next| next.token > hold.token),
+            "not as it was",
+        )?;
+    }
+    check(timeline.latencies.takeover.len() == 2, "how long it took is missing")?;
+    check(timeline.census.is_some_and(|census| census.leaks.is_empty()), "no census")?;
+
+    let timeline = failing.timeline.ok_or("nothing is told of a case that failed")?;
+    let seen = timeline.violations.first().ok_or("no violation in a case that failed")?;
+    let accused = timeline.holds.iter().find(|hold| seen.tokens.contains(&hold.token));
+    let accused = accused.ok_or("the hold that was one too many is missing")?;
+    let others = timeline.holds.iter().filter(|hold| hold.token != accused.token);
+    let is_beside = |hold: &&Hold| hold.lock == accused.lock && hold.to.is_none_or(|to| to > accused.from);
+    check(others.filter(is_beside).count() == 1 && seen.at >= accused.from, format!("{timeline:?}"))?;
+
+    check(ignored.timeline.is_none() && ignored.twin.is_some(), "a case that was left out")?;
+    check(left == 1, format!("{left} files instead of the record"))?;
+    let told = |word: &str| progress.lines().filter(|line| line.contains(&format!("\"{word}\""))).count();
+    check((told("planned"), told("began"), told("ended")) == (3, 2, 3), progress)
 }
 
 fn refuses_nonsense() -> Result<(), Failed> {

@@ -10,6 +10,8 @@ use crate::scheme;
 /// |---|---|---|
 /// | `file:` | `file` | a directory of the effective user on this machine |
 /// | `file:/a/directory` | `file` | that directory |
+/// | `etcd://host,host` | `etcd` | an etcd cluster |
+/// | `etcds://host` | `etcd-rustls` | the same, over TLS |
 /// | `memory:` | `memory` | this `Locks` alone |
 /// | `postgres://host/database`, `postgresql://…` | `postgres`; `postgres-rustls` for TLS | a PostgreSQL database |
 /// | `redis://host`, `redis+unix:/path` | `redis` | a Redis or Valkey server |
@@ -78,12 +80,14 @@ pub(crate) fn open(url: &str) -> Result<LocksBuilder> {
     match scheme::of(url)?.as_str() {
         #[cfg(feature = "file")]
         "file" => Ok(Locks::builder(locks_backend_file::FileBackend::from_url(url)?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Locks::builder(locks_backend_etcd::EtcdBackend::from_url(url)?)),
+        #[cfg(feature = "etcd-rustls")]
+        "etcds" => Ok(Locks::builder(locks_backend_etcd::EtcdBackend::from_url(url)?)),
         #[cfg(feature = "memory")]
         "memory" => Ok(Locks::builder(locks_backend_memory::MemoryBackend::from_url(url)?)),
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => {
-            Ok(Locks::builder(locks_backend_postgres::PostgresBackend::from_url(url)?))
-        }
+        "postgres" | "postgresql" => locks_backend_postgres::builder(url),
         #[cfg(feature = "redis")]
         "redis" | "redis+unix" => Ok(Locks::builder(locks_backend_redis::RedisBackend::from_url(url)?)),
         #[cfg(feature = "redis-rustls")]

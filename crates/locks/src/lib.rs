@@ -21,6 +21,13 @@ pub use decorators::*;
 pub use locks_api::*;
 pub use set_up::{SetUp, set_up, set_up_script};
 
+/// Locks between all machines that reach an etcd cluster: `etcd://host,host`, `etcds://host`.
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    #[doc(inline)]
+    pub use locks_backend_etcd::*;
+}
+
 /// Locks between the processes of one machine: `file:`, `file:/a/directory`.
 #[cfg(feature = "file")]
 pub mod file {

@@ -11,8 +11,10 @@ struct Scheme {
     in_commands: bool,
 }
 
-const SCHEMES: [Scheme; 7] = [
+const SCHEMES: [Scheme; 9] = [
     Scheme { name: "file", feature: "file", in_commands: true },
+    Scheme { name: "etcd", feature: "etcd", in_commands: true },
+    Scheme { name: "etcds", feature: "etcd-rustls", in_commands: true },
     Scheme { name: "memory", feature: "memory", in_commands: false },
     Scheme { name: "postgres", feature: "postgres", in_commands: true },
     Scheme { name: "postgresql", feature: "postgres", in_commands: true },

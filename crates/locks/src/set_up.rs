@@ -46,10 +46,23 @@ pub async fn set_up(url: &str) -> Result<SetUp> {
     match scheme::of(url)?.as_str() {
         #[cfg(feature = "file")]
         "file" => locks_backend_file::FileBackend::from_url(url).map(|_| SetUp::NotNeeded),
+        #[cfg(feature = "etcd")]
+        "etcd" => {
+            let url = url.to_owned();
+            elsewhere(async move { locks_backend_etcd::set_up(&url).await }).await
+        }
+        #[cfg(feature = "etcd-rustls")]
+        "etcds" => {
+            let url = url.to_owned();
+            elsewhere(async move { locks_backend_etcd::set_up(&url).await }).await
+        }
         #[cfg(feature = "memory")]
         "memory" => locks_backend_memory::MemoryBackend::from_url(url).map(|_| SetUp::NotNeeded),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
+            if locks_backend_postgres::set_up_script(url)?.is_none() {
+                return Ok(SetUp::NotNeeded);
+            }
             let url = url.to_owned();
             elsewhere(async move { locks_backend_postgres::set_up(&url).await }).await
         }
@@ -84,13 +97,13 @@ pub async fn set_up(url: &str) -> Result<SetUp> {
 pub fn set_up_script(url: &str) -> Result<Option<String>> {
     match scheme::of(url)?.as_str() {
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => locks_backend_postgres::set_up_script(url).map(Some),
+        "postgres" | "postgresql" => locks_backend_postgres::set_up_script(url),
         _ => crate::connect::open(url).map(|_| None),
     }
 }
 
 /// On a thread and a runtime of its own, as all that goes over a network.
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
 async fn elsewhere(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<SetUp> {
     use locks_api::{Error, ErrorKind};
     use tokio::runtime::Builder;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use locks::{ErrorKind, Result};
 
 /// How the schemes are listed.
-const ALL: &str = "file:, memory:, postgres:, postgresql:, redis:, rediss:, redis+unix:";
+const ALL: &str = "file:, etcd:, etcds:, memory:, postgres:, postgresql:, redis:, rediss:, redis+unix:";
 
 /// The message of the complaint about `url`.
 #[track_caller]
@@ -64,6 +64,34 @@ async fn memory_is_off_and_the_message_says_how_to_add_it() {
         "{message}"
     );
     assert!(!message.contains("locks-cli"), "the commands have no such feature: {message}");
+}
+
+#[cfg(not(feature = "etcd"))]
+#[tokio::test]
+async fn etcd_is_off_and_the_message_says_how_to_add_it() {
+    for (url, feature) in [("etcd://u:secret@h", "etcd"), ("Etcds://u:secret@h", "etcd-rustls")] {
+        for message in [refused(locks::connect(url).await), refused(locks::set_up(url).await)] {
+            assert!(message.contains(&format!("the Cargo feature \"{feature}\"")), "{message}");
+            assert!(message.contains(&format!("cargo install locks-cli --features {feature}`")), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+}
+
+/// No server is needed to tell that a URL makes no sense, nor to make a `Locks`.
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn etcd_urls_are_checked_before_any_server_is_asked() {
+    for url in ["etcd://127.0.0.1:1,127.0.0.1:2/app", "ETCD://h?namespace=app"] {
+        let locks = locks::connect(url).await.unwrap();
+        assert_eq!(locks.guarantees().backend, "etcd");
+        assert!(locks::set_up_script(url).unwrap().is_none());
+    }
+    for (url, word) in [("etcd://h?ttl=1s", "\"ttl\""), ("etcd://u:secret@h:x", "port")] {
+        for message in [refused(locks::connect(url).await), refused(locks::set_up(url).await)] {
+            assert!(message.contains(word) && !message.contains("secret"), "{message}");
+        }
+    }
 }
 
 #[cfg(not(feature = "postgres"))]

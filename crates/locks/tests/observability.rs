@@ -50,7 +50,8 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields(BTreeMap::new());
         event.record(&mut fields);
-        self.hear(format!("{} {}", fields.0["message"], fields.0["lock"]));
+        let token = fields.0.get("token").map_or("", String::as_str);
+        self.hear(format!("{} {} {token}", fields.0["message"], fields.0["lock"]));
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -111,8 +112,12 @@ fn grants_waits_releases_and_losses_are_told() {
     })
     .unwrap();
     let events = events.heard();
+    let (told, tokens): (Vec<&str>, Vec<&str>) = events
+        .iter()
+        .map(|line| line.rsplit_once(' ').filter(|_| !line.starts_with("span")).unwrap_or((line, "")))
+        .unzip();
     assert_eq!(
-        events,
+        told,
         [
             "span locks.acquire \"x\" \"memory\"",
             "granted \"x\"",
@@ -123,6 +128,8 @@ fn grants_waits_releases_and_losses_are_told() {
             "released \"y\"",
         ]
     );
+    assert!(!tokens[1].is_empty() && tokens[1] == tokens[2], "{events:?}");
+    assert!(!tokens[4].is_empty() && tokens[4..].iter().all(|token| *token == tokens[4]), "{events:?}");
     let counts = counts.heard();
     for (name, times) in [
         ("locks_grants_total +1", 2),

@@ -39,6 +39,12 @@ impl Account {
         account.map_or_else(|| rustix::process::geteuid().as_raw(), |account| account.user)
     }
 
+    /// User and group of a server that runs under this account, or without one: "101:104".
+    pub(crate) fn ids(account: Option<Self>) -> String {
+        let group = account.map_or_else(|| rustix::process::getegid().as_raw(), |account| account.group);
+        format!("{}:{group}", Self::user(account))
+    }
+
     /// Lets a command run under it.
     pub(crate) fn apply_to(self, command: &mut Command) {
         command.uid(self.user).gid(self.group);

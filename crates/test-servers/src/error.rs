@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Missing,
     /// The server is somebody else's: it was named by a URL and can't be stopped, killed or looked into.
     NotOurs,
+    /// This way of running servers can't do it. The message says which can.
+    Unsupported,
     /// The server was started and did not come up, or did not do as it was told. The message quotes its log.
     Failed,
 }
@@ -30,6 +32,10 @@ impl Error {
     pub(crate) fn not_ours(url: &str) -> Self {
         let message = format!("{url} is not a server of this process: it can be used, and nothing else");
         Self { kind: ErrorKind::NotOurs, message }
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Unsupported, message: message.into() }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {

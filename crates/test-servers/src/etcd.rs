@@ -1,17 +1,19 @@
 //! etcd: one node, or a cluster.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::place::{Network, Place};
 use crate::port;
 use crate::probe;
 use crate::process::{Process, Start};
+use crate::program::Program;
 use crate::server::{PORTS, Server, ended, local};
-use crate::source::{Mode, Source, redacted};
+use crate::source::{Mode, Source};
 use crate::technology::Technology;
 
 /// Heartbeat and election of one node, which has nobody to lose an election to.
@@ -24,7 +26,7 @@ const TOGETHER: Timing = Timing { heartbeat: Duration::from_millis(100), electio
 const NO_FSYNC: &str = "unsafe-no-fsync";
 
 /// How many nodes a cluster has: one can be missing.
-const NODES: usize = 3;
+const NODES: u8 = 3;
 
 /// An etcd server, alone or a node of a cluster. All else that can be done to it is in [`Server`].
 #[derive(Debug)]
@@ -60,8 +62,27 @@ impl Etcd {
     pub fn shared() -> Result<Self, Error> {
         match Source::of_shared(Technology::Etcd, Mode::from_env()?)? {
             Source::Url { url } => Ok(Self { server: Server::of_somebody_else(Technology::Etcd, url)? }),
-            Source::Program { path, .. } => EtcdOptions::default().start_program(&path),
+            source => EtcdOptions::default().start_program(&Program::from(Technology::Etcd, source)?),
         }
+    }
+
+    /// Cuts a node of a cluster off from the others and from its clients. It runs on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if it is not in a container or not in a cluster,
+    /// [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it does not run.
+    pub fn disconnect(&self) -> Result<(), Error> {
+        self.server.process()?.disconnect()
+    }
+
+    /// Lets it be reached again.
+    ///
+    /// # Errors
+    ///
+    /// As [`disconnect`](Self::disconnect).
+    pub fn reconnect(&self) -> Result<(), Error> {
+        self.server.process()?.reconnect()
     }
 }
 
@@ -168,7 +189,7 @@ impl EtcdOptions {
     ///
     /// As [`Etcd::start`].
     pub fn start(self) -> Result<Etcd, Error> {
-        self.start_program(&program()?)
+        self.start_program(&Program::of_own(Technology::Etcd)?)
     }
 
     /// Starts three nodes and waits until each is healthy.
@@ -177,13 +198,14 @@ impl EtcdOptions {
     ///
     /// As [`Etcd::start`].
     pub fn start_cluster(self) -> Result<EtcdCluster, Error> {
-        let program = program()?;
+        let program = Program::of_own(Technology::Etcd)?;
         let mut tries = 0..PORTS;
         loop {
-            let mut nodes = Vec::new();
-            for number in 0..NODES {
-                nodes.push((Node::with_free_ports(number)?, prepare(&program)?));
-            }
+            let nodes = match prepare_nodes(&program) {
+                // Somebody else has a network of these addresses.
+                Err(error) if error.to_string().contains("overlaps") && tries.next().is_some() => continue,
+                nodes => nodes?,
+            };
             match self.start_nodes(nodes)? {
                 Ok(cluster) => return Ok(cluster),
                 // Every node knows the ports of all.
@@ -193,12 +215,12 @@ impl EtcdOptions {
         }
     }
 
-    fn start_program(self, program: &Path) -> Result<Etcd, Error> {
+    fn start_program(self, program: &Program) -> Result<Etcd, Error> {
         let configure = |process: &Process, port: u16| {
-            let node = Node { number: 0, port, peer_port: port::free()? };
+            let node = Node { number: 0, host: local(port).ip(), port, peer_port: port::free()? };
             self.write_to(process, &node, &[&node], ALONE, "alone")
         };
-        let process = prepare(program)?;
+        let process = prepare(program, Place::of(program.image(), None))?;
         let server = Server::start(Technology::Etcd, process, None, port::free, configure)?;
         Ok(Etcd { server })
     }
@@ -214,7 +236,7 @@ impl EtcdOptions {
         }
         for (node, mut process) in nodes {
             process.launch()?;
-            launched.push((local(node.port), process));
+            launched.push((node.address(), process));
         }
         let mut ready = Vec::new();
         for (address, mut process) in launched {
@@ -253,9 +275,9 @@ impl EtcdOptions {
         line("enable-grpc-gateway", "true");
         line("name", &node.name());
         line("data-dir", &format!("{:?}", process.data()));
-        line("listen-client-urls", &node.url());
+        line("listen-client-urls", &node.listens(node.port));
         line("advertise-client-urls", &node.url());
-        line("listen-peer-urls", &node.peer_url());
+        line("listen-peer-urls", &node.listens(node.peer_port));
         line("initial-advertise-peer-urls", &node.peer_url());
         line("initial-cluster", &members.join(","));
         line("initial-cluster-token", &format!("{token:?}"));
@@ -267,14 +289,19 @@ impl EtcdOptions {
 
 /// What a node is to the others.
 struct Node {
-    number: usize,
+    number: u8,
+    host: IpAddr,
     port: u16,
     peer_port: u16,
 }
 
 impl Node {
-    fn with_free_ports(number: usize) -> Result<Self, Error> {
-        Ok(Self { number, port: port::free()?, peer_port: port::free()? })
+    fn with_free_ports(number: u8, host: IpAddr) -> Result<Self, Error> {
+        Ok(Self { number, host, port: port::free()?, peer_port: port::free()? })
+    }
+
+    fn address(&self) -> SocketAddr {
+        (self.host, self.port).into()
     }
 
     fn name(&self) -> String {
@@ -282,27 +309,40 @@ impl Node {
     }
 
     fn url(&self) -> String {
-        format!("http://{}", local(self.port))
+        format!("http://{}", self.address())
     }
 
     fn peer_url(&self) -> String {
-        format!("http://{}", local(self.peer_port))
+        format!("http://{}:{}", self.host, self.peer_port)
+    }
+
+    /// Where it listens. An address of a container is not there while the container is cut off.
+    fn listens(&self, port: u16) -> String {
+        let host = if self.host.is_loopback() { self.host } else { Ipv4Addr::UNSPECIFIED.into() };
+        format!("http://{host}:{port}")
     }
 }
 
-fn program() -> Result<PathBuf, Error> {
-    match Source::of_own(Technology::Etcd, Mode::from_env()?)? {
-        Source::Program { path, .. } => Ok(path),
-        Source::Url { url } => Err(Error::not_ours(&redacted(&url))),
+/// Programs have free ports of this machine; containers also have addresses of their own, so that they can be cut off from each other.
+fn prepare_nodes(program: &Program) -> Result<Vec<(Node, Process)>, Error> {
+    let mut nodes = Vec::new();
+    for (number, network) in (0..NODES).zip(Network::of_members(NODES)) {
+        let place = Place::of(program.image(), None);
+        let (host, place) = match program.image() {
+            Some(_) => (network.address(), place.within(network)),
+            None => (local(0).ip(), place),
+        };
+        nodes.push((Node::with_free_ports(number, host)?, prepare(program, place)?));
     }
+    Ok(nodes)
 }
 
-fn prepare(program: &Path) -> Result<Process, Error> {
+fn prepare(program: &Program, place: Place) -> Result<Process, Error> {
     let command = |directory: &Path| -> Vec<OsString> {
         let config = directory.join("etcd.yaml").into_os_string();
-        vec![program.as_os_str().to_owned(), "--config-file".into(), config]
+        vec![program.command(), "--config-file".into(), config]
     };
-    Process::prepare(Technology::Etcd.name(), None, command)
+    Process::prepare(Technology::Etcd.name(), place, command)
 }
 
 fn wait_for_health(process: &mut Process, address: SocketAddr) -> Result<Start, Error> {

@@ -1,4 +1,5 @@
-//! The keeper of a server: a shell that outlives the test process by the moment it takes to remove what that left.
+//! The keeper of a server: a shell, or for a container a program that obeys like it, which outlives the test process by the moment it takes to
+//! remove what that left.
 //!
 //! The test process may be killed at any instruction. So the directory is made and the server is started by the keeper,
 //! which reads the end of its input when the test process is gone, however it went. There is nothing to be
@@ -18,16 +19,20 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::account::Account;
 use crate::error::Error;
+use crate::place::{Network, Place};
 
 const SCRIPT: &str = include_str!("keeper.sh");
 
 /// How long the keeper, or the death of a process, may take on a busy machine.
 const PROMPT: Duration = Duration::from_secs(20);
 
+/// How long it may take to make a container, on a busy machine and for an image that has never been used.
+const STARTING: Duration = Duration::from_secs(120);
+
 /// A keeper and the server that it started, if it did.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    shell: Child,
+    child: Child,
     socket: BufReader<UnixStream>,
     /// The part of a line that has come so far.
     line: Vec<u8>,
@@ -44,35 +49,23 @@ pub(crate) enum Age {
 }
 
 impl Keeper {
-    /// Starts a keeper of this directory, for a server with this command line, both under this account.
-    pub(crate) fn of(
-        directory: &Path,
-        age: Age,
-        account: Option<Account>,
-        command: &[OsString],
-    ) -> Result<Self, Error> {
+    /// Starts a keeper of this directory, for a server with this command line in this place.
+    pub(crate) fn of(directory: &Path, age: Age, place: &Place, command: &[OsString]) -> Result<Self, Error> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
-        let mut shell = Command::new("/bin/sh");
-        if let Some(account) = account {
-            account.apply_to(&mut shell);
-        }
-        let shell = shell
-            .args(["-c", SCRIPT, "keeper"])
-            .arg(directory)
-            .arg(if age == Age::New { "new" } else { "old" })
-            .args(command)
+        let child = command_line(directory, age, place, command)
             .current_dir("/")
             .process_group(0)
             .stdin(theirs.try_clone()?)
             .stdout(theirs)
             .stderr(Stdio::null())
             .spawn()?;
-        let mut keeper = Self { shell, socket: BufReader::new(ours), line: Vec::new(), server: None };
+        let mut keeper = Self { child, socket: BufReader::new(ours), line: Vec::new(), server: None };
         match keeper.line_within(PROMPT)? {
             Line::Said(line) if line == "kept" => Ok(keeper),
-            _ => {
-                let whose = account.map_or("", |_| " under the account that the server is to have");
+            Line::Said(line) => Err(Error::failed(line)),
+            Line::Nothing | Line::Closed => {
+                let whose = place.account.map_or("", |_| " under the account that the server is to have");
                 Err(Error::failed(format!("can't make the directory {}{whose}", directory.display())))
             }
         }
@@ -81,8 +74,10 @@ impl Keeper {
     /// Starts the server.
     pub(crate) fn start(&mut self) -> Result<(), Error> {
         self.order("start\n")?;
-        let line = self.line_within(PROMPT)?;
+        let line = self.line_within(STARTING)?;
         let pid = match &line {
+            // It was quick.
+            Line::Said(line) if line.starts_with("ended ") => return Ok(()),
             Line::Said(line) => line.strip_prefix("started ").and_then(|pid| pid.parse().ok()),
             Line::Nothing | Line::Closed => None,
         };
@@ -101,6 +96,16 @@ impl Keeper {
     /// Lets the server and its children go on. It must run.
     pub(crate) fn resume(&mut self) -> Result<(), Error> {
         self.treat_running("resume", "resumed")
+    }
+
+    /// Cuts the server off from everybody. It must run, in a network of its own.
+    pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
+        self.treat_running("disconnect", "disconnected")
+    }
+
+    /// Lets the server be reached again. It must run, in a network of its own.
+    pub(crate) fn reconnect(&mut self) -> Result<(), Error> {
+        self.treat_running("reconnect", "reconnected")
     }
 
     /// The server's process, unless it is known to have ended.
@@ -179,13 +184,13 @@ impl Keeper {
 
     /// Kills everybody in the group and waits until they are gone. As the keeper has not been waited for, no other group can have its number.
     fn kill_group(&mut self) -> Result<(), Error> {
-        let group = i32::try_from(self.shell.id()).ok().and_then(Pid::from_raw);
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let group = group.ok_or_else(|| Error::failed("a process without a number"))?;
         match kill_process_group(group, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }
-        self.shell.wait()?;
+        self.child.wait()?;
         self.closed_within(PROMPT)
     }
 
@@ -222,6 +227,31 @@ impl Keeper {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The shell with its script, or the program that keeps a container; then come the same arguments.
+fn command_line(directory: &Path, age: Age, place: &Place, server: &[OsString]) -> Command {
+    let age = if age == Age::New { "new" } else { "old" };
+    let Some(container) = &place.container else {
+        let mut shell = Command::new("/bin/sh");
+        if let Some(account) = place.account {
+            account.apply_to(&mut shell);
+        }
+        shell.args(["-c", SCRIPT, "keeper"]).arg(directory).arg(age).args(server);
+        return shell;
+    };
+    let image = &container.image;
+    let mut engine = OsString::from("unix://");
+    engine.push(image.socket());
+    let network = container.network.as_ref().map_or_else(|| "host".to_owned(), Network::argument);
+    let mut keeper = Command::new(image.keeper());
+    keeper.env("DOCKER_HOST", engine);
+    // It does as it was told, and not as other users of the same library are.
+    for variable in ["DOCKER_TLS_VERIFY", "DOCKER_DEFAULT_PLATFORM", "TESTCONTAINERS_COMMAND"] {
+        keeper.env_remove(variable);
+    }
+    keeper.arg(directory).args([age, image.name(), &Account::ids(place.account), &network]).args(server);
+    keeper
 }
 
 /// What the keeper said.

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use crate::account::Account;
 use crate::error::Error;
+use crate::place::Place;
 use crate::port;
 use crate::postgres::Postgres;
 use crate::process::Process;
+use crate::program::Program;
 use crate::server::Server;
-use crate::source::{Mode, Source, redacted};
 use crate::technology::Technology;
 
 /// The name of its configuration file.
@@ -97,14 +98,12 @@ impl PgBouncerOptions {
     ///
     /// As [`PgBouncer::start`].
     pub fn start(self, postgres: &Postgres, pool_mode: PoolMode) -> Result<PgBouncer, Error> {
-        let program = match Source::of_own(Technology::PgBouncer, Mode::from_env()?)? {
-            Source::Program { path, .. } => path,
-            Source::Url { url } => return Err(Error::not_ours(&redacted(&url))),
-        };
+        let program = Program::of_own(Technology::PgBouncer)?;
         let command = |directory: &Path| -> Vec<OsString> {
-            vec![program.into_os_string(), directory.join(FILE).into_os_string()]
+            vec![program.command(), directory.join(FILE).into_os_string()]
         };
-        let process = Process::prepare(Technology::PgBouncer.name(), Account::of_servers()?, command)?;
+        let place = Place::of(program.image(), Account::of_servers()?);
+        let process = Process::prepare(Technology::PgBouncer.name(), place, command)?;
         let behind = postgres.address();
         let configure = |process: &Process, port: u16| {
             let (host, behind) = (behind.ip(), behind.port());

@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use crate::mariadb::is_reception;
 use crate::postgres::STARTUP;
 use crate::technology::Technology;
 
@@ -47,6 +48,7 @@ fn ready_words(technology: Technology) -> &'static [&'static str] {
         }
         Technology::PgBouncer => &["process up: "],
         Technology::Etcd => &["ready to serve client requests"],
+        Technology::MariaDb => &[": ready for connections"],
     }
 }
 
@@ -112,6 +114,8 @@ fn speaks(technology: Technology, stream: &mut TcpStream) -> io::Result<bool> {
             let answer = String::from_utf8_lossy(&answer);
             Ok(answer.starts_with("HTTP/1.") && answer.contains("\"health\"") && answer.contains("true"))
         }
+        // It is the server that speaks first.
+        Technology::MariaDb => Ok(is_reception(&ask(stream, b"")?)),
     }
 }
 
@@ -147,21 +151,23 @@ const LONGEST: u64 = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Shutdown, TcpListener};
     use std::thread::{self, JoinHandle};
 
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// Takes one connection, reads something and says this.
+    /// Takes one connection, says this, and listens until the other end goes. Some would wait for a question that does not come.
     fn says(answer: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            assert_ne!(stream.read(&mut [0; 1024]).unwrap(), 0);
             stream.write_all(answer).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Whoever has heard enough may leave without having heard all.
+            stream.read_to_end(&mut Vec::new()).ok();
         });
         (address, server)
     }
@@ -212,5 +218,6 @@ mod tests {
     fn one_that_wants_a_password_counts_as_up() {
         assert!(answer_counts(Technology::Redis, b"-NOAUTH Authentication required.\r\n"));
         assert!(answer_counts(Technology::Postgres, b"R\0\0\0\x08\0\0\0\x03"));
+        assert!(answer_counts(Technology::MariaDb, b"\x5c\0\0\0\x0a10.11.19-MariaDB\0"));
     }
 }

@@ -6,12 +6,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::account::Account;
 use crate::error::Error;
 use crate::keeper::{Age, Keeper};
+use crate::place::Place;
 
 /// How long a server may take to come up on a busy machine.
 const STARTING: Duration = Duration::from_secs(60);
@@ -27,8 +26,7 @@ const QUOTED_LINES: usize = 12;
 pub(crate) struct Process {
     directory: PathBuf,
     command: Vec<OsString>,
-    /// Whose it all is, if not this process's own.
-    account: Option<Account>,
+    place: Place,
     keeper: Keeper,
     /// Where in the log the present run begins.
     log_start: u64,
@@ -49,15 +47,15 @@ impl Process {
     /// Makes a directory, which `command` may name, and starts nothing yet.
     pub(crate) fn prepare(
         technology: &str,
-        account: Option<Account>,
+        place: Place,
         command: impl FnOnce(&Path) -> Vec<OsString>,
     ) -> Result<Self, Error> {
         let owner = std::process::id();
         let chance = RandomState::new().hash_one(owner);
         let directory = std::env::temp_dir().join(format!("locks-test-{technology}-{owner}-{chance:016x}"));
         let command = command(&directory);
-        let keeper = Keeper::of(&directory, Age::New, account, &command)?;
-        Ok(Self { directory, command, account, keeper, log_start: 0, owner })
+        let keeper = Keeper::of(&directory, Age::New, &place, &command)?;
+        Ok(Self { directory, command, place, keeper, log_start: 0, owner })
     }
 
     /// Starts the server and waits until `is_ready` says so; it is handed what the log of this run says.
@@ -95,7 +93,7 @@ impl Process {
     /// Kills the server and its children, and waits until they are gone. No error if it has ended already.
     pub(crate) fn kill(&mut self) -> Result<(), Error> {
         // The next keeper is there before the last one goes, so that there is never none.
-        let next = Keeper::of(&self.directory, Age::Old, self.account, &self.command)?;
+        let next = Keeper::of(&self.directory, Age::Old, &self.place, &self.command)?;
         std::mem::replace(&mut self.keeper, next).hand_over()
     }
 
@@ -109,6 +107,26 @@ impl Process {
     pub(crate) fn resume(&mut self) -> Result<(), Error> {
         self.running_server()?;
         self.keeper.resume()
+    }
+
+    /// Cuts the server off from everybody.
+    pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
+        self.can_be_cut_off()?;
+        self.keeper.disconnect()
+    }
+
+    /// Lets the server be reached again.
+    pub(crate) fn reconnect(&mut self) -> Result<(), Error> {
+        self.can_be_cut_off()?;
+        self.keeper.reconnect()
+    }
+
+    fn can_be_cut_off(&mut self) -> Result<(), Error> {
+        if !self.place.is_in_a_network_of_its_own() {
+            let what = "only the nodes of a cluster in containers can be cut off: LOCKS_TEST_SERVERS=docker";
+            return Err(Error::unsupported(what));
+        }
+        self.running_server().map(drop)
     }
 
     /// Removes what the server has stored.
@@ -128,16 +146,6 @@ impl Process {
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all(contents.as_bytes())?;
         self.give(&path)
-    }
-
-    /// A program that works for the server, under its account.
-    pub(crate) fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.directory);
-        if let Some(account) = self.account {
-            account.apply_to(&mut command);
-        }
-        command
     }
 
     /// What the server has said since it was last started.
@@ -165,6 +173,10 @@ impl Process {
         self.directory.join("data")
     }
 
+    pub(crate) fn is_in_container(&self) -> bool {
+        self.place.container.is_some()
+    }
+
     pub(crate) fn pid(&mut self) -> Result<u32, Error> {
         self.running_server()
     }
@@ -186,7 +198,7 @@ impl Process {
     }
 
     fn give(&self, path: &Path) -> Result<(), Error> {
-        match self.account {
+        match self.place.account {
             Some(account) => Ok(account.give(path)?),
             None => Ok(()),
         }

@@ -5,10 +5,12 @@ use std::ops::Deref;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::place::Place;
 use crate::port;
 use crate::process::Process;
+use crate::program::Program;
 use crate::server::Server;
-use crate::source::{Mode, Source, redacted};
+use crate::source::{Mode, Source};
 use crate::technology::Technology;
 
 /// A Redis or Valkey server. All else that can be done to it is in [`Server`].
@@ -48,7 +50,9 @@ impl Redis {
                 let server = Server::of_somebody_else(Technology::Redis, url)?;
                 Ok(Self { server, further_ports: Vec::new() })
             }
-            Source::Program { path, .. } => Options::default().start_program(&path, port::free),
+            source => {
+                Options::default().start_program(&Program::from(Technology::Redis, source)?, port::free)
+            }
         }
     }
 
@@ -115,21 +119,18 @@ impl Options {
     ///
     /// As [`Redis::start`].
     pub fn start(self) -> Result<Redis, Error> {
-        match Source::of_own(Technology::Redis, Mode::from_env()?)? {
-            Source::Program { path, .. } => self.start_program(&path, port::free),
-            Source::Url { url } => Err(Error::not_ours(&redacted(&url))),
-        }
+        self.start_program(&Program::of_own(Technology::Redis)?, port::free)
     }
 
     fn start_program(
         self,
-        program: &Path,
+        program: &Program,
         free_port: impl FnMut() -> Result<u16, Error>,
     ) -> Result<Redis, Error> {
         let command = |directory: &Path| -> Vec<OsString> {
-            vec![program.as_os_str().to_owned(), directory.join("redis.conf").into_os_string()]
+            vec![program.command(), directory.join("redis.conf").into_os_string()]
         };
-        let process = Process::prepare(Technology::Redis.name(), None, command)?;
+        let process = Process::prepare(Technology::Redis.name(), Place::of(program.image(), None), command)?;
         for (name, contents) in &self.files {
             process.write(name, contents)?;
         }
@@ -187,12 +188,11 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::path::PathBuf;
 
     use super::*;
 
-    fn program() -> PathBuf {
-        Technology::Redis.program().expect("redis-server is installed")
+    fn program() -> Program {
+        Program::of_own(Technology::Redis).unwrap()
     }
 
     #[test]

@@ -66,6 +66,12 @@ impl Server {
         self.own.is_some()
     }
 
+    /// Whether it is a private server in a container.
+    #[must_use]
+    pub fn is_in_container(&self) -> bool {
+        self.process().is_ok_and(|process| process.is_in_container())
+    }
+
     /// Its directory, in which it and its files are. Goes when it goes.
     ///
     /// # Errors

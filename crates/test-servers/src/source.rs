@@ -1,4 +1,4 @@
-//! Where servers come from: a URL or an installed program.
+//! Where servers come from: a URL, a container or an installed program.
 
 use std::env;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::image::Image;
 use crate::probe;
 use crate::technology::Technology;
 
@@ -20,9 +21,11 @@ const REMOTE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mode {
-    /// From the URL if one is given, else from an installed program.
+    /// From the URL if one is given, else a container if this machine's Docker engine has an image, else an installed program.
     #[default]
     Auto,
+    /// Containers, whatever URLs are given.
+    Docker,
     /// From installed programs, whatever URLs are given.
     Native,
     /// From URLs only: nothing is started.
@@ -31,7 +34,7 @@ pub enum Mode {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Native, Self::Url];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Docker, Self::Native, Self::Url];
 
     /// What the environment says; [`Mode::Auto`] if it says nothing.
     ///
@@ -53,6 +56,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Docker => "docker",
             Self::Native => "native",
             Self::Url => "url",
         })
@@ -64,12 +68,15 @@ impl FromStr for Mode {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let known = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
-        known
-            .ok_or_else(|| Error::missing(format!("there is no mode {text:?}; there are: auto, native, url")))
+        known.ok_or_else(|| {
+            let modes = Self::ALL.map(|mode| mode.to_string()).join(", ");
+            Error::missing(format!("there is no mode {text:?}; there are: {modes}"))
+        })
     }
 }
 
-/// Where a server will come from. Displayed in one line, for people: the program and its version, or the URL without its password.
+/// Where a server will come from. Displayed in one line, for people: the program or image and its version, or the URL without
+/// its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -80,6 +87,12 @@ pub enum Source {
         path: PathBuf,
         /// What it says of its version.
         version: String,
+    },
+    /// An image of the Docker engine.
+    #[non_exhaustive]
+    Image {
+        /// Which one.
+        image: Image,
     },
     /// A server that runs already.
     #[non_exhaustive]
@@ -107,7 +120,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Where a server that one test has for itself will come from: always a program.
+    /// Where a server that one test has for itself will come from: a container or a program.
     ///
     /// # Errors
     ///
@@ -119,7 +132,7 @@ impl Source {
                 technology.name()
             )));
         }
-        installed(technology)
+        started(technology, mode)
     }
 }
 
@@ -127,6 +140,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Program { path, version } => write!(f, "{} {version}", path.display()),
+            Self::Image { image } => image.fmt(f),
             Self::Url { url } => f.write_str(&redacted(url)),
         }
     }
@@ -150,7 +164,21 @@ fn decide(
         (Mode::Url, None) => {
             Err(Error::missing(format!("{SERVERS_VARIABLE}=url needs {url_variable}, the URL of a server")))
         }
-        (Mode::Auto | Mode::Native, _) => installed(technology),
+        (Mode::Auto | Mode::Docker | Mode::Native, _) => started(technology, mode),
+    }
+}
+
+/// What a server is started from.
+fn started(technology: Technology, mode: Mode) -> Result<Source, Error> {
+    if mode == Mode::Native {
+        return installed(technology);
+    }
+    match Image::of(technology) {
+        Ok(image) => Ok(Source::Image { image }),
+        Err(no_image) if mode == Mode::Auto && no_image.kind() == ErrorKind::Missing => {
+            installed(technology).map_err(|error| error.while_doing(no_image))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -161,7 +189,7 @@ fn installed(technology: Technology) -> Result<Source, Error> {
 }
 
 /// What the environment says, if it says anything.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -190,8 +218,10 @@ mod tests {
         for mode in [Mode::Auto, Mode::Url] {
             assert_eq!(decided(mode, Some(url)).unwrap(), Source::Url { url: url.to_owned() });
         }
-        assert!(matches!(decided(Mode::Native, Some(url)).unwrap(), Source::Program { .. }));
-        assert!(matches!(decided(Mode::Auto, None).unwrap(), Source::Program { .. }));
+        // Whether they are there is another question.
+        for (mode, url) in [(Mode::Native, Some(url)), (Mode::Docker, Some(url)), (Mode::Auto, None)] {
+            assert!(!matches!(decided(mode, url), Ok(Source::Url { .. })));
+        }
     }
 
     #[test]
@@ -208,8 +238,8 @@ mod tests {
         assert!(error.to_string().contains("LOCKS_TEST_SERVERS=url forbids"), "{error}");
         let error = Source::of_shared(Technology::PgBouncer, Mode::Url).unwrap_err();
         assert!(error.to_string().starts_with("a pgbouncer server of its own is needed"), "{error}");
-        let error = "docker".parse::<Mode>().unwrap_err();
-        assert!(error.to_string().contains("auto, native, url"), "{error}");
+        let error = "podman".parse::<Mode>().unwrap_err();
+        assert!(error.to_string().contains("auto, docker, native, url"), "{error}");
     }
 
     #[test]

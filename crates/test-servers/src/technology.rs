@@ -18,11 +18,13 @@ pub enum Technology {
     PgBouncer,
     /// etcd.
     Etcd,
+    /// MariaDB, or MySQL from an image.
+    MariaDb,
 }
 
 impl Technology {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Etcd];
+    pub const ALL: [Self; 5] = [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Etcd, Self::MariaDb];
 
     /// As it is called in the names of backends.
     #[must_use]
@@ -32,6 +34,7 @@ impl Technology {
             Self::Postgres => "postgres",
             Self::PgBouncer => "pgbouncer",
             Self::Etcd => "etcd",
+            Self::MariaDb => "mariadb",
         }
     }
 
@@ -44,6 +47,42 @@ impl Technology {
             Self::Postgres => Some("LOCKS_TEST_POSTGRES_URL"),
             Self::PgBouncer => None,
             Self::Etcd => Some("LOCKS_TEST_ETCD_URL"),
+            Self::MariaDb => Some("LOCKS_TEST_MARIADB_URL"),
+        }
+    }
+
+    /// The image that its makers publish, if they do. Without a registry there is [`LOCAL_IMAGE`](crate::LOCAL_IMAGE).
+    #[must_use]
+    pub fn official_image(self) -> Option<&'static str> {
+        match self {
+            Self::Redis => Some("redis:7"),
+            Self::Postgres => Some("postgres:15"),
+            Self::PgBouncer => None,
+            Self::Etcd => Some("quay.io/coreos/etcd:v3.4.33"),
+            Self::MariaDb => Some("mariadb:10.11"),
+        }
+    }
+
+    /// The environment variable that names another image.
+    #[must_use]
+    pub fn image_variable(self) -> &'static str {
+        match self {
+            Self::Redis => "LOCKS_TEST_REDIS_IMAGE",
+            Self::Postgres => "LOCKS_TEST_POSTGRES_IMAGE",
+            Self::PgBouncer => "LOCKS_TEST_PGBOUNCER_IMAGE",
+            Self::Etcd => "LOCKS_TEST_ETCD_IMAGE",
+            Self::MariaDb => "LOCKS_TEST_MARIADB_IMAGE",
+        }
+    }
+
+    /// What an image may set to the server's version.
+    pub(crate) fn version_variable(self) -> &'static str {
+        match self {
+            Self::Redis => "REDIS_VERSION",
+            Self::Postgres => "PG_VERSION",
+            Self::PgBouncer => "PGBOUNCER_VERSION",
+            Self::Etcd => "ETCD_VERSION",
+            Self::MariaDb => "MARIADB_VERSION",
         }
     }
 
@@ -55,16 +94,18 @@ impl Technology {
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Etcd => &["etcd-server", "etcd-client"],
+            Self::MariaDb => &["mariadb-server"],
         }
     }
 
     /// What the program is called, the preferred one first.
-    fn programs(self) -> &'static [&'static str] {
+    pub(crate) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Redis => &["redis-server", "valkey-server"],
             Self::Postgres => &["postgres"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Etcd => &["etcd"],
+            Self::MariaDb => &["mariadbd"],
         }
     }
 
@@ -73,7 +114,7 @@ impl Technology {
         match self {
             Self::Postgres => &["initdb", "pg_basebackup"],
             Self::Etcd => &["etcdctl"],
-            Self::Redis | Self::PgBouncer => &[],
+            Self::Redis | Self::PgBouncer | Self::MariaDb => &[],
         }
     }
 
@@ -97,6 +138,8 @@ impl Technology {
             Self::PgBouncer => "PgBouncer ",
             // "etcd Version: 3.4.23"
             Self::Etcd => "etcd Version: ",
+            // "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)"
+            Self::MariaDb => " Ver ",
         }
     }
 
@@ -106,6 +149,7 @@ impl Technology {
             Self::Redis => &["redis://", "rediss://"],
             Self::Postgres | Self::PgBouncer => &["postgres://", "postgresql://"],
             Self::Etcd => &["etcd://", "etcds://"],
+            Self::MariaDb => &["mysql://", "mariadb://"],
         }
     }
 
@@ -115,6 +159,7 @@ impl Technology {
             Self::Redis => format!("redis://{address}"),
             Self::Postgres | Self::PgBouncer => format!("postgres://postgres@{address}/postgres"),
             Self::Etcd => format!("etcd://{address}"),
+            Self::MariaDb => format!("mysql://root@{address}/test"),
         }
     }
 
@@ -125,6 +170,7 @@ impl Technology {
             Self::Postgres => 5432,
             Self::PgBouncer => 6432,
             Self::Etcd => 2379,
+            Self::MariaDb => 3306,
         }
     }
 
@@ -176,6 +222,7 @@ fn postgres_places(parent: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{Mode, Source};
 
     #[test]
     fn a_missing_program_says_how_to_get_it() {
@@ -201,10 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn every_program_is_found_and_has_a_version() {
+    fn every_server_is_found_and_a_program_has_a_version() {
         for technology in Technology::ALL {
-            let program = technology.program().unwrap_or_else(|| panic!("{}", technology.remedy()));
-            let version = technology.version(&program).unwrap();
+            let source = Source::of_own(technology, Mode::from_env().unwrap()).unwrap();
+            let Source::Program { path, version } = source else { continue };
+            assert_eq!(technology.version(&path).as_ref(), Some(&version));
             assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
             assert!(version.contains('.') && !version.ends_with('.'), "{version}");
         }

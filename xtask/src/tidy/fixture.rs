@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{Complaint, Tree, check};
+use crate::markdown::with_part;
+use crate::report::proven::{FILE, PART, Proven, documents};
 
 pub(super) struct Fixture {
     dir: tempfile::TempDir,
@@ -11,16 +13,21 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        let fixture = Self { dir: tempfile::tempdir().unwrap() };
+        let mut fixture = Self { dir: tempfile::tempdir().unwrap() };
         let conformance = "[[test]]\nname = \"conformance\"\nharness = false\n";
         let backend = format!("{conformance}[dependencies]\nlocks-api.workspace = true\n");
+        let proven = Proven::read(PROVEN).unwrap();
+        let documents = documents(&proven, &["file", "memory"]);
+        for (document, part) in documents {
+            let text = if document == "README.md" { README } else { "# A backend\n" };
+            let marks = format!("<!-- {PART}:begin -->\n<!-- {PART}:end -->\n");
+            fixture = fixture.write(&document, &with_part(&format!("{text}{marks}"), PART, &part).unwrap());
+        }
         fixture
+            .write(FILE, PROVEN)
             .write("Cargo.toml", WORKSPACE)
             .write("xtask/src/ci.rs", "//! CI.\nconst STEP: Step = test::run;\n")
             .write("ARCHITECTURE.md", "# Architecture\n\n**Invariant:** links work. Guard: `tidy link`.\n")
-            .write("README.md", README)
-            .write("docs/backends/file.md", "# file\n")
-            .write("docs/backends/memory.md", "# memory\n")
             .member("locks-api", "locks-api", "")
             .member("backend-file", "locks-backend-file", &backend)
             .member("backend-memory", "locks-backend-memory", &backend)
@@ -30,6 +37,10 @@ impl Fixture {
             .write(
                 "crates/backend-memory/tests/conformance.rs",
                 "//! Kit.\nlocks_conformance::main!(Memory);\n",
+            )
+            .write(
+                "crates/locks-conformance/src/cases/names.rs",
+                "//! Names.\nCase::new(\"names::one\");\nCase::new(\"names::two\");\n",
             )
             .write("crates/locks/examples/hello.rs", "//! Hello.\n\nfn main() {\n    hello();\n}\n")
     }
@@ -101,6 +112,12 @@ impl Fixture {
         self.dir.path().join(path)
     }
 }
+
+const PROVEN: &str = r#"{
+  "file": { "passed": { "names": 1 }, "left_out": { "needs luck": ["names::two"] } },
+  "memory": { "passed": { "names": 2 }, "left_out": {} }
+}
+"#;
 
 const WORKSPACE: &str = r#"[workspace]
 resolver = "3"

@@ -14,6 +14,7 @@ mod documents;
 #[cfg(test)]
 mod fixture;
 mod manifests;
+mod proven;
 mod readme;
 mod sources;
 mod tree;
@@ -68,6 +69,7 @@ const RULES: &[(&str, Rule)] = &[
     ("invariant-guard", documents::guards),
     ("snippet", readme::snippets),
     ("command", readme::commands),
+    ("proven", proven::shown),
 ];
 
 /// Something that is wrong, and where.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use cargo_metadata::{Dependency, DependencyKind};
 
+use crate::report::proven;
 use crate::workspace;
 
 /// The packages and the text files of one repository.
@@ -38,7 +39,7 @@ pub(super) struct File {
 /// Written by programs, or not ours.
 const SKIPPED_DIRS: [&str; 2] = [".git", "target"];
 const TEXT_EXTENSIONS: [&str; 3] = ["md", "rs", "toml"];
-const TEXT_FILES: [&str; 3] = [".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
+const TEXT_FILES: [&str; 4] = [".ci/run", "LICENSE-APACHE", "LICENSE-MIT", proven::FILE];
 
 impl Tree {
     /// Reads the repository at `root`.

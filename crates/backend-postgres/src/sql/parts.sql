@@ -42,14 +42,16 @@ BEGIN
 END $$;
 
 -- Says something to the process that has this instance.
-CREATE FUNCTION @tell(p_instance uuid, p_message text) RETURNS void LANGUAGE sql AS $$
-  SELECT pg_catalog.pg_notify('locks_' || p_instance, p_message)
-$$;
+CREATE FUNCTION @tell(p_instance uuid, p_message text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_catalog.pg_notify('locks_' || p_instance, p_message);
+END $$;
 
 -- Those who watch the lock's value read it again.
-CREATE FUNCTION @tell_watchers(p_name text) RETURNS void LANGUAGE sql AS $$
-  SELECT pg_catalog.pg_notify('locks_v_' || pg_catalog.hashtextextended(p_name, @SEED), 'c ' || p_name)
-$$;
+CREATE FUNCTION @tell_watchers(p_name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_catalog.pg_notify('locks_v_' || pg_catalog.hashtextextended(p_name, @SEED), 'c ' || p_name);
+END $$;
 
 -- Takes the lock from who holds it alone.
 CREATE FUNCTION @let_go(l @lock) RETURNS @lock LANGUAGE plpgsql AS $$
@@ -118,14 +120,17 @@ DECLARE
   v_alone bigint := pg_catalog.hashtextextended(p_name, @SEED);
   v_shared bigint := pg_catalog.hashtextextended(p_name, @SEED + 1);
 BEGIN
-  IF pg_catalog.pg_try_advisory_xact_lock(v_alone) AND (p_mode <> 'X' OR pg_catalog.pg_try_advisory_xact_lock(v_shared)) THEN
-    RETURN true;
-  END IF;
-  -- A step that has just ended gives the row free a moment before this.
+  RETURN pg_catalog.pg_try_advisory_xact_lock(v_alone) AND (p_mode <> 'X' OR pg_catalog.pg_try_advisory_xact_lock(v_shared))
+    OR @unverified_soon(v_alone, v_shared, p_mode);
+END $$;
+
+-- The same in a moment: a step that has just ended gives the row free a little before this.
+CREATE FUNCTION @unverified_soon(p_alone bigint, p_shared bigint, p_mode "char") RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
   PERFORM pg_catalog.set_config('lock_timeout', '20ms', true);
-  PERFORM pg_catalog.pg_advisory_xact_lock(v_alone);
+  PERFORM pg_catalog.pg_advisory_xact_lock(p_alone);
   IF p_mode = 'X' THEN
-    PERFORM pg_catalog.pg_advisory_xact_lock(v_shared);
+    PERFORM pg_catalog.pg_advisory_xact_lock(p_shared);
   END IF;
   RETURN true;
 EXCEPTION WHEN lock_not_available THEN
@@ -253,7 +258,7 @@ BEGIN
     SELECT FROM @epoch WHERE id = p_known_epoch AND xmin = written_by AND started = pg_catalog.pg_postmaster_start_time()
       AND no_grants_before <= @CLOCK
   ) THEN
-    SELECT * INTO r FROM @hand_over(l, NULL, p_known_epoch);
+    r := @hand_over(l, NULL, p_known_epoch);
     l := r.l;
   END IF;
   PERFORM @write(l);
@@ -308,7 +313,7 @@ BEGIN
     RETURN;
   END IF;
   IF l.queued THEN
-    SELECT * INTO r FROM @hand_over(l, p_claim, p_known_epoch);
+    r := @hand_over(l, p_claim, p_known_epoch);
     l := r.l;
     IF r.blocked THEN
       why := 'B';

@@ -1,10 +1,13 @@
 -- The steps. A code says what came of it.
 
 -- No grants before this instant: null if the caller's epoch is not the present one.
-CREATE FUNCTION @no_grants_before(p_known_epoch bigint) RETURNS bigint LANGUAGE sql AS $$
-  SELECT no_grants_before FROM @epoch
-    WHERE id = p_known_epoch AND xmin = written_by AND started = pg_catalog.pg_postmaster_start_time()
-$$;
+CREATE FUNCTION @no_grants_before(p_known_epoch bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN (
+    SELECT no_grants_before FROM @epoch
+      WHERE id = p_known_epoch AND xmin = written_by AND started = pg_catalog.pg_postmaster_start_time()
+  );
+END $$;
 
 -- What this claim holds: its tokens and what is left of its time, or nothing.
 CREATE FUNCTION @held(l @lock, p_claim uuid, OUT last bigint, OUT tokens integer, OUT micros bigint, OUT since bigint) LANGUAGE plpgsql AS $$
@@ -56,12 +59,12 @@ BEGIN
     RETURN;
   END IF;
   o := l;
-  SELECT * INTO r FROM @held(l, p_claim);
+  r := @held(l, p_claim);
   IF r.last IS NOT NULL THEN
     code := 'G'; last := r.last; tokens := r.tokens; micros := r.micros;
     RETURN;
   END IF;
-  SELECT * INTO r FROM @judge(l, p_claim, p_mode, p_weight, p_lim, p_once_per, p_known_epoch, v_no_grants_before);
+  r := @judge(l, p_claim, p_mode, p_weight, p_lim, p_once_per, p_known_epoch, v_no_grants_before);
   l := r.l;
   code := r.why;
   micros := r.micros;
@@ -151,10 +154,10 @@ BEGIN
   END IF;
   FOR i IN 1 .. cardinality(p_names) LOOP
     l := @open(p_names[i], true, false);
-    SELECT * INTO r FROM @held(l, p_claims[i]);
+    r := @held(l, p_claims[i]);
     held[i] := r.last IS NOT NULL;
     IF NOT held[i] THEN
-      SELECT * INTO r FROM @judge(
+      r := @judge(
         l, p_claims[i], p_modes[i]::"char", p_weights[i], p_lims[i], p_once_pers[i], p_known_epoch, v_no_grants_before
       );
       l := r.l;

@@ -7,7 +7,11 @@ mod grace;
 mod large;
 mod pooler;
 mod reach;
+mod session;
 mod set_up;
+#[cfg(feature = "rustls")]
+mod tls;
+mod transactions;
 mod traps;
 mod verify;
 

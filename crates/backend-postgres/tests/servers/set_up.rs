@@ -44,7 +44,7 @@ async fn the_script_makes_the_same_and_is_all_that_a_role_without_rights_needs()
     let error = connect(&url).lock("a").try_acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("locks setup"), "{error}");
-    run(server().url(), set_up_script(&url).unwrap()).await;
+    run(server().url(), set_up_script(&url).unwrap().unwrap()).await;
     let error = connect(&url).lock("a").try_acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     run(server().url(), documented_grants().replace("locks", &schema).replace("app", &role)).await;

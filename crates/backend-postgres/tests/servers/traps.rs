@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use locks_api::spi::{Attempt, Backend as _, Claim, Grant, InstanceId, Renewed};
-use locks_api::{Busy, LockName, LossReason};
-use locks_backend_postgres::PostgresBackend;
+use locks_api::{Busy, LockName, Locks, LossReason};
 use locks_backend_postgres::sqlx::{AssertSqlSafe, Connection as _, Executor as _, raw_sql};
+use locks_backend_postgres::{PostgresBackend, VerifyIn as _};
 
 use super::{
-    PROMPT, client, connect, eventually_wait, fresh, make_ready, pause, ready, run, schema_of, server,
+    PROMPT, client, connect, eventually_wait, fresh, make_ready, number, pause, ready, run, schema_of, server,
 };
 
 /// A process that takes steps by itself.
@@ -137,11 +137,11 @@ async fn tries_that_fail_write_nothing() {
     let guard = one.lock("a").acquire().await.unwrap();
     assert!(two.lock("a").try_acquire().await.unwrap().is_none());
     let version = format!("SELECT xmax::text::bigint FROM {}.lock WHERE name = 'a'", schema_of(&url));
-    let before = super::number(&url, version.clone()).await;
+    let before = number(&url, version.clone()).await;
     for _ in 0..20 {
         assert!(two.lock("a").try_acquire().await.unwrap().is_none());
     }
-    assert_eq!(super::number(&url, version).await, before);
+    assert_eq!(number(&url, version).await, before);
     guard.release().await.unwrap();
 }
 
@@ -165,7 +165,7 @@ async fn idle_locks_are_removed_and_their_tokens_still_grow() {
     eventually_wait(&other, "held", 1).await;
     // A renewal brings it about.
     let until = Instant::now() + PROMPT;
-    while super::number(&url, format!("SELECT count(*) FROM {schema}.lock")).await > 1 {
+    while number(&url, format!("SELECT count(*) FROM {schema}.lock")).await > 1 {
         assert!(Instant::now() < until, "nothing was removed");
         pause(Duration::from_millis(50)).await;
     }
@@ -207,4 +207,166 @@ async fn a_schedule_outlives_a_crash() {
         let answer = one.acquire(&claim).await;
         assert!(matches!(answer, Attempt::Busy(Busy::NotDue { .. })), "{answer:?}");
     }
+}
+
+/// The planner would read the whole of a table that was small when it planned, also when a thousand have waited there since.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_found_by_their_keys() {
+    const TURNS: i64 = 50;
+    let url = ready().await;
+    let turns = || async {
+        let locks = Locks::builder(PostgresBackend::from_url(&url).unwrap()).hand_on(false).build();
+        for _ in 0..TURNS {
+            locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+        }
+        locks.close().await.unwrap();
+    };
+    tokio::join!(turns(), turns());
+    let schema = schema_of(&url);
+    let scans = |table: &str, kind: &str| {
+        let tables = format!("pg_stat_user_tables WHERE schemaname = '{schema}' AND relname = '{table}'");
+        number(&url, format!("SELECT {kind} FROM {tables}"))
+    };
+    // A connection tells what it has counted when it ends.
+    let until = Instant::now() + PROMPT;
+    while scans("lock", "idx_scan").await < 4 * TURNS {
+        assert!(Instant::now() < until, "{} of the scans used an index", scans("lock", "idx_scan").await);
+        pause(Duration::from_millis(20)).await;
+    }
+    for table in ["lock", "wait"] {
+        // Making its indexes takes some.
+        let whole = scans(table, "seq_scan").await;
+        assert!(whole < 10, "{table} was read as a whole {whole} times");
+    }
+}
+
+/// A release that hands the lock on sees the queue before it has the row. Whoever was taken out of the queue meanwhile is not given the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_left_while_a_release_waited_is_passed_over() {
+    let url = ready().await;
+    let schema = schema_of(&url);
+    let held = |locks: &Locks| locks.lock("a").ttl(Duration::from_secs(4));
+    let [first, second, leaves, third] = [(); 4].map(|()| connect(&url));
+    let guard = held(&first).acquire().await.unwrap();
+    let mut waiters = Vec::new();
+    for (nr, locks) in [&second, &leaves, &third].into_iter().enumerate() {
+        let lock = held(locks);
+        waiters.push(tokio::spawn(async move { lock.acquire().await }));
+        eventually_wait(&first, "a", nr + 1).await;
+    }
+    guard.release().await.unwrap();
+    // From a holder who had to wait, and who knows that others do.
+    let guard = waiters.remove(0).await.unwrap().unwrap();
+    let mut connection = client(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    for statement in [
+        "SELECT FROM @.lock WHERE name = 'a' FOR NO KEY UPDATE",
+        "DELETE FROM @.wait WHERE name = 'a' AND ticket = (SELECT min(ticket) FROM @.wait)",
+        "UPDATE @.lock SET queued = true WHERE name = 'a'",
+    ] {
+        transaction.execute(raw_sql(AssertSqlSafe(statement.replace('@', schema)))).await.unwrap();
+    }
+    let blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
+    let before = guard.fencing_token();
+    let (released, ()) = tokio::join!(guard.release(), async {
+        let until = Instant::now() + PROMPT;
+        while number(&url, blocked).await == 0 {
+            assert!(Instant::now() < until, "the release waits for nobody");
+            pause(Duration::from_millis(2)).await;
+        }
+        transaction.commit().await.unwrap();
+    });
+    released.unwrap();
+    let next = tokio::time::timeout(PROMPT, waiters.remove(1)).await.unwrap().unwrap().unwrap();
+    assert!(next.fencing_token() > before);
+    assert!(!waiters[0].is_finished());
+    next.release().await.unwrap();
+    // It finds out when it asks again.
+    tokio::time::timeout(PROMPT, waiters.remove(0)).await.unwrap().unwrap().unwrap().release().await.unwrap();
+}
+
+/// A holder who had to wait gives the lock to the next one in a short statement, which must leave alone all who want more than to hold it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_more_than_to_hold_alone_gets_it_from_a_holder_who_waited_too() {
+    let url = ready().await;
+    let [first, second, third, fourth] = [(); 4].map(|()| connect(&url));
+    // The lock of the second, who waited for it, and whoever waits behind.
+    let held_by_second = async |name: &str| {
+        let guard = first.lock(name).acquire().await.unwrap();
+        let lock = second.lock(name);
+        let waiter = tokio::spawn(async move { lock.acquire().await });
+        eventually_wait(&fourth, name, 1).await;
+        guard.release().await.unwrap();
+        waiter.await.unwrap().unwrap()
+    };
+
+    let guard = held_by_second("rare").await;
+    let lock = third.lock("rare").min_hold(Duration::from_secs(30));
+    let waiter = tokio::spawn(async move { lock.acquire().await });
+    eventually_wait(&fourth, "rare", 1).await;
+    guard.release().await.unwrap();
+    let guard = waiter.await.unwrap().unwrap();
+    let lock = second.lock("rare");
+    let waiter = tokio::spawn(async move { lock.acquire_timeout(Duration::from_secs(1)).await });
+    eventually_wait(&fourth, "rare", 1).await;
+    guard.release().await.unwrap();
+    assert!(waiter.await.unwrap().is_err(), "handed on within a minimum hold");
+    let refused = fourth.lock("rare").acquire_timeout(Duration::ZERO).await.unwrap_err();
+    assert!(matches!(refused.busy(), Some(Busy::NotDue { .. })), "{refused}");
+
+    let guard = held_by_second("read").await;
+    let lock = third.rw_lock("read");
+    let reader = tokio::spawn(async move { lock.read().await });
+    eventually_wait(&fourth, "read", 1).await;
+    guard.release().await.unwrap();
+    let reader = reader.await.unwrap().unwrap();
+    assert!(fourth.rw_lock("read").try_read().await.unwrap().is_some(), "the reader holds it alone");
+    reader.release().await.unwrap();
+
+    let guard = held_by_second("lead").await;
+    let election = third.election("lead");
+    let candidate = tokio::spawn(async move { election.campaign("third").await });
+    eventually_wait(&fourth, "lead", 1).await;
+    guard.release().await.unwrap();
+    let leadership = candidate.await.unwrap().unwrap();
+    let leader = fourth.election("lead").leader().await.unwrap().expect("a leader without a value");
+    assert_eq!(&*leader.value, "third");
+    leadership.resign().await.unwrap();
+
+    let guard = first.lock("led").acquire().await.unwrap();
+    let election = second.election("led");
+    let candidate = tokio::spawn(async move { election.campaign("second").await });
+    eventually_wait(&fourth, "led", 1).await;
+    guard.release().await.unwrap();
+    let leadership = candidate.await.unwrap().unwrap();
+    let lock = third.lock("led");
+    let waiter = tokio::spawn(async move { lock.acquire().await });
+    eventually_wait(&fourth, "led", 1).await;
+    leadership.resign().await.unwrap();
+    let guard = waiter.await.unwrap().unwrap();
+    assert_eq!(fourth.election("led").leader().await.unwrap().map(|leader| leader.value), None);
+    guard.release().await.unwrap();
+
+    let guard = held_by_second("relied on").await;
+    let mut connection = client(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    guard.verify_in(&mut transaction).await.unwrap();
+    let lock = third.lock("relied on");
+    let waiter = tokio::spawn(async move { lock.acquire().await });
+    eventually_wait(&fourth, "relied on", 1).await;
+    guard.release().await.unwrap();
+    pause(Duration::from_millis(300)).await;
+    assert!(!waiter.is_finished(), "handed on beside a transaction that relies on the lock");
+    transaction.commit().await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+
+    let guard = held_by_second("gone").await;
+    let schema = schema_of(&url);
+    let dead = Process::new(&url);
+    // The first try of a process does not queue it.
+    while !matches!(dead.acquire(&dead.claim("gone").waiting()).await, Attempt::Queued { .. }) {}
+    run(&url, format!("UPDATE {schema}.wait SET gone_at = 0 WHERE name = 'gone'")).await;
+    guard.release().await.unwrap();
+    let next = fourth.lock("gone").try_acquire().await.unwrap();
+    assert!(next.is_some(), "handed to one who is gone");
 }

@@ -40,7 +40,7 @@ impl Making for Sound {
 /// A server, or the way to one.
 pub(crate) struct Space<M> {
     /// With the options, for everybody who shares the space.
-    url: String,
+    pub(crate) url: String,
     /// In the process that started it: the server that has the address now.
     server: Mutex<Option<Postgres>>,
     remembered: Mutex<Option<Remembered>>,
@@ -56,7 +56,7 @@ struct Remembered {
 }
 
 impl<M: Making> Space<M> {
-    fn at(url: String, server: Option<Postgres>) -> Self {
+    pub(crate) fn at(url: String, server: Option<Postgres>) -> Self {
         Self { url, server: Mutex::new(server), remembered: Mutex::default(), making: PhantomData }
     }
 
@@ -65,13 +65,13 @@ impl<M: Making> Space<M> {
     }
 
     /// The same space, reached by another address.
-    fn through(&self, address: SocketAddr) -> String {
+    pub(crate) fn through(&self, address: SocketAddr) -> String {
         let (_, options) = self.url.split_once('?').unwrap_or_default();
         format!("postgres://postgres@{address}/postgres?{options}")
     }
 
     /// A connection as an operator has one.
-    async fn operator(&self) -> Result<PgConnection, SetupError> {
+    pub(crate) async fn operator(&self) -> Result<PgConnection, SetupError> {
         let (url, _) = self.url.split_once('?').unwrap_or_default();
         PgConnection::connect(url).await.map_err(client)
     }
@@ -261,13 +261,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The only value of an answer.
-fn one(server: &Postgres, question: &str) -> Result<Option<String>, SetupError> {
+pub(crate) fn one(server: &Postgres, question: &str) -> Result<Option<String>, SetupError> {
     let rows = server.ask(question).map_err(setup)?;
     Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
 }
 
 /// Looks until it is so.
-fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool, SetupError>) -> Result<(), SetupError> {
+pub(crate) fn eventually(
+    what: &str,
+    mut is_so: impl FnMut() -> Result<bool, SetupError>,
+) -> Result<(), SetupError> {
     let until = Instant::now() + LIMIT;
     while !is_so()? {
         if Instant::now() > until {
@@ -283,11 +286,11 @@ fn no_checkpoint() -> SetupError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn setup(error: locks_test_servers::Error) -> SetupError {
+pub(crate) fn setup(error: locks_test_servers::Error) -> SetupError {
     SetupError::new(error.to_string())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn client(error: sqlx::Error) -> SetupError {
+pub(crate) fn client(error: sqlx::Error) -> SetupError {
     SetupError::new(format!("what an operator would do: {error}"))
 }

@@ -23,6 +23,7 @@ use crate::loss::LossReason;
 use crate::name::LockName;
 use crate::observe::{self, Note, What};
 use crate::spi::{Claim, ClaimId, InstanceId, LeaseId, TtlLimits};
+use crate::token::FencingToken;
 
 /// What the engine was built with.
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ pub(crate) struct Core {
 #[must_use = "somebody waits for it"]
 pub(crate) struct News {
     backend: &'static str,
+    instance: InstanceId,
     wakes: Vec<Waker>,
     notes: Vec<Note>,
 }
@@ -85,7 +87,7 @@ impl News {
     /// Wakes and tells. Whoever is woken may come straight back, so the mutex must be free.
     pub(crate) fn spread(self) {
         for note in &self.notes {
-            note.tell(self.backend);
+            note.tell(self.backend, self.instance);
         }
         for wake in self.wakes {
             wake.wake();
@@ -253,7 +255,8 @@ impl Core {
             if let Phase::Held(hold) = &mut self.entries[key].phase {
                 hold.lease.lose(LossReason::Closed);
                 hold.usage = Usage::Free;
-                self.note(key, || What::Lost(LossReason::Closed));
+                let token = hold.token();
+                self.note(key, token, || What::Lost(LossReason::Closed));
             }
             self.advance(key, now);
         }
@@ -337,22 +340,23 @@ impl Core {
     pub(crate) fn take_news(&mut self) -> News {
         News {
             backend: self.settings.backend,
+            instance: self.instance,
             wakes: std::mem::take(&mut self.wakes),
             notes: std::mem::take(&mut self.notes),
         }
     }
 
-    /// Takes a note about a lock, if anybody may listen.
-    pub(super) fn note(&mut self, key: EntryKey, what: impl FnOnce() -> What) {
+    /// Takes a note about a hold of this token, if anybody may listen.
+    pub(super) fn note(&mut self, key: EntryKey, token: Option<FencingToken>, what: impl FnOnce() -> What) {
         if observe::ENABLED {
-            self.notes.push(Note { name: self.entries[key].name.clone(), what: what() });
+            self.notes.push(Note { name: self.entries[key].name.clone(), token, what: what() });
         }
     }
 
     /// [`Core::note`] for a lock that may have no entry any more.
     pub(super) fn note_lock(&mut self, name: &LockName, what: impl FnOnce() -> What) {
         if observe::ENABLED {
-            self.notes.push(Note { name: name.clone(), what: what() });
+            self.notes.push(Note { name: name.clone(), token: None, what: what() });
         }
     }
 

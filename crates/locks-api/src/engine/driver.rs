@@ -383,12 +383,12 @@ fn spread<T>(replies: Result<Vec<Result<T, Error>>, Error>, len: usize) -> Vec<R
 
 /// Takes up to `count` batches from the front.
 fn batches<T>(waiting: &mut Vec<T>, count: usize) -> Vec<Vec<T>> {
-    let mut taken = Vec::new();
-    while !waiting.is_empty() && taken.len() < count {
-        let rest = waiting.split_off(waiting.len().min(BATCH));
-        taken.push(std::mem::replace(waiting, rest));
-    }
-    taken
+    let taken = waiting.len().min(count.saturating_mul(BATCH));
+    let mut front = waiting.drain(..taken);
+    std::iter::from_fn(|| {
+        Some(front.by_ref().take(BATCH).collect()).filter(|batch: &Vec<T>| !batch.is_empty())
+    })
+    .collect()
 }
 
 fn is_current(id: ThreadId) -> bool {
@@ -397,4 +397,21 @@ fn is_current(id: ThreadId) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_taken_from_the_front() {
+        let all: Vec<usize> = (0..2 * BATCH + 1).collect();
+        let mut waiting = all.clone();
+        let taken = batches(&mut waiting, 1);
+        assert_eq!((taken.len(), taken.concat().len()), (1, BATCH));
+        assert_eq!([taken.concat(), waiting.clone()].concat(), all);
+        let rest = batches(&mut waiting, usize::MAX);
+        assert_eq!(rest.iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, 1]);
+        assert!(waiting.is_empty() && batches(&mut waiting, 1).is_empty());
+    }
 }

@@ -133,6 +133,8 @@ pub(crate) struct Upkeep {
     pub(crate) sent: Boottime,
     /// Its place in the schedule of renewals; by hand, when the last one was asked for.
     pub(crate) renew_at: Boottime,
+    /// Whether the store has not yet answered when it was last asked to renew it.
+    pub(crate) is_asked: bool,
     /// The timer for "at risk" and for the end.
     pub(crate) timer: Option<TimerKey>,
 }

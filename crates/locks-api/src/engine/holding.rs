@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::loss::LossReason;
 use crate::observe::What;
 use crate::spi::{ClaimId, Grant, TokenBlock};
+use crate::token::FencingToken;
 
 /// The longest row of hand-ons, beside [`TokenBlock::MAX_LEN`] guards.
 const HAND_ON_LIMIT: Duration = Duration::from_millis(5);
@@ -93,6 +94,7 @@ impl Core {
         hold.usage = Usage::Out;
         hold.thread = self.tickets[next].caller.thread;
         hold.max_hold = max_hold.map(|limit| self.timers.set(now.after(limit), Timer::MaxHold(key)));
+        let (mode, deadline) = (hold.lease.mode(), hold.lease.deadline());
         let granted = Granted { entry: key, lease: Arc::clone(&hold.lease), token };
         let waited = now.since(self.tickets[next].since);
         entry.waiting.pop_front();
@@ -100,7 +102,8 @@ impl Core {
         entry.slow_since = None;
         self.tickets[next].linked = false;
         self.answer(next, Answer::Granted(granted));
-        self.note(key, || What::Granted { token, waited, handed_on: !first });
+        let valid_for = deadline.map(|deadline| deadline.since(now));
+        self.note(key, Some(token), || What::Granted { waited, handed_on: !first, mode, valid_for });
         true
     }
 
@@ -116,7 +119,7 @@ impl Core {
             return;
         };
         let forgotten_at = self.end_upkeep(key, &mut hold);
-        self.note(key, || What::Released);
+        self.note(key, hold.token(), || What::Released);
         let timer = self.reply_timer(key, hold.upkeep.as_ref().map(|upkeep| upkeep.ttl), now);
         self.entries[key].phase = match hold.undo.take().filter(|_| hold.used == 0) {
             Some(claim) => {
@@ -138,7 +141,8 @@ impl Core {
         hold.max_hold = None;
         hold.lease.lose(LossReason::MaxHold);
         hold.usage = Usage::Free;
-        self.note(key, || What::Lost(LossReason::MaxHold));
+        let token = hold.token();
+        self.note(key, token, || What::Lost(LossReason::MaxHold));
         self.give_back(key, false, None, now);
     }
 
@@ -190,6 +194,11 @@ impl Core {
 }
 
 impl Hold {
+    /// The token of the guard that had it last, if one had.
+    pub(super) fn token(&self) -> Option<FencingToken> {
+        self.grant.tokens.nth(self.used.checked_sub(1)?)
+    }
+
     /// Whether a waiter that asked for this ttl may have this grant now.
     fn may_serve(&self, ttl: Option<Duration>, now: Boottime) -> bool {
         if !self.lease.is_held_at(now) || self.lease.is_at_risk() {

@@ -71,7 +71,7 @@ impl Core {
                     self.renewals.insert((renew_at, key));
                 }
                 let timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
-                let upkeep = Upkeep { ttl, by_hand, valid_for, sent, renew_at, timer };
+                let upkeep = Upkeep { ttl, by_hand, valid_for, sent, renew_at, is_asked: false, timer };
                 (deadline, Some(upkeep), if fresh { Usage::Free } else { Usage::Unconfirmed })
             }
         };
@@ -111,15 +111,22 @@ impl Core {
             Phase::Held(Hold { upkeep: Some(upkeep), .. }) => validity(upkeep.ttl) / 6,
             _ => Duration::ZERO,
         };
-        let due: Vec<(Boottime, EntryKey)> =
-            self.renewals.iter().copied().take_while(|(at, _)| *at <= now.after(window)).collect();
+        let is_asked = |key: EntryKey| match &self.entries[key].phase {
+            Phase::Held(Hold { upkeep: Some(upkeep), .. }) => upkeep.is_asked,
+            _ => false,
+        };
+        let soon = self.renewals.iter().copied().take_while(|(at, _)| *at <= now.after(window));
+        let due: Vec<(Boottime, EntryKey)> = soon.filter(|(at, key)| *at <= now || !is_asked(*key)).collect();
         for (at, key) in due {
             self.renewals.remove(&(at, key));
             let Phase::Held(hold) = &mut self.entries[key].phase else { continue };
             let Some(upkeep) = &mut hold.upkeep else { continue };
-            // If nothing comes back it is asked again, three times before the deadline.
-            let pause = validity(upkeep.ttl).min(upkeep.valid_for) / 6;
+            // If nothing comes back it is asked again, three times before the deadline. Not more often the less is left: a store that is too slow for some
+            // thousand grants would be asked for each of them all the time.
+            let whole = validity(upkeep.ttl);
+            let pause = (whole.min(upkeep.valid_for) / 6).max(whole / 24);
             upkeep.renew_at = now.after(pause).max(Boottime::from_nanos(now.as_nanos() + 1));
+            upkeep.is_asked = true;
             self.renewals.insert((upkeep.renew_at, key));
             self.outbox.renew.push(hold.grant.clone());
         }
@@ -143,6 +150,7 @@ impl Core {
             Ok(Renewed::Lost(reason)) => self.lose(key, *reason, now),
             Err(error) => {
                 let failed = What::RenewalFailed(error.clone());
+                let token = hold.token();
                 let Some(upkeep) = &mut hold.upkeep else { return };
                 let retry = now.after((validity(upkeep.ttl) / 12).min(backoff(6)));
                 if retry < upkeep.renew_at && !upkeep.by_hand {
@@ -150,7 +158,7 @@ impl Core {
                     upkeep.renew_at = retry;
                     self.renewals.insert((retry, key));
                 }
-                self.note(key, || failed);
+                self.note(key, token, || failed);
                 self.answer_extensions(key, sent, || Answer::Failed(error.clone()));
             }
         }
@@ -172,16 +180,17 @@ impl Core {
             upkeep.valid_for = valid_for;
             upkeep.sent = sent;
             upkeep.renew_at = if upkeep.by_hand { upkeep.renew_at } else { next };
+            upkeep.is_asked = false;
             upkeep.timer = Some(self.timers.set(next_check(sent, valid_for, false), Timer::Lease(key)));
             if !upkeep.by_hand {
                 self.renewals.insert((next, key));
             }
         }
-        let confirmed = hold.usage == Usage::Unconfirmed;
+        let (token, confirmed) = (hold.token(), hold.usage == Usage::Unconfirmed);
         if confirmed {
             hold.usage = Usage::Free;
         }
-        self.note(key, || What::Renewed);
+        self.note(key, token, || What::Renewed { valid_for: sent.after(valid_for).since(now) });
         self.answer_extensions(key, sent, || Answer::Done);
         if confirmed {
             self.advance(key, now);
@@ -200,7 +209,8 @@ impl Core {
         hold.lease.put_at_risk();
         upkeep.timer =
             Some(self.timers.set(next_check(upkeep.sent, upkeep.valid_for, true), Timer::Lease(key)));
-        self.note(key, || What::AtRisk);
+        let token = hold.token();
+        self.note(key, token, || What::AtRisk);
     }
 
     /// The grant is gone. Its guard, if there is one, is told, and never comes back to life.
@@ -210,7 +220,7 @@ impl Core {
         };
         hold.lease.lose(reason);
         let forgotten_at = self.end_upkeep(key, &mut hold);
-        self.note(key, || What::Lost(reason));
+        self.note(key, hold.token(), || What::Lost(reason));
         // Nobody has it, so nothing is under way that the rest of the ttl would have to protect. A guard that is out keeps
         // the store's margin: its holder may be at work still.
         if hold.usage != Usage::Out && reason == LossReason::Expired {

@@ -224,7 +224,6 @@ impl Core {
         entry.phase = Phase::Held(hold);
         self.leave_door(key, true, now);
         self.advance(key, now);
-        self.renew_due(now);
     }
 
     fn queued(&mut self, key: EntryKey, by: Option<Holder>, check_in: Option<Duration>, now: Boottime) {
@@ -418,9 +417,13 @@ mod tests {
 
     /// Somebody asks for the lock "x": the ticket and the claim that is sent for it.
     fn ask(core: &mut Core, now: Boottime) -> (TicketKey, Claim) {
-        let name = LockName::new("x").unwrap();
+        ask_for(core, "x", None, now)
+    }
+
+    fn ask_for(core: &mut Core, name: &str, ttl: Option<Duration>, now: Boottime) -> (TicketKey, Claim) {
+        let name = LockName::new(name).unwrap();
         let holder = Arc::new(Holder::default());
-        let (terms, patience, caller) = (Terms::plain(None), Patience::Endless, Caller::default());
+        let (terms, patience, caller) = (Terms::plain(ttl), Patience::Endless, Caller::default());
         let ticket = core.acquire(Wish { name, terms, holder, patience, caller }, now);
         (ticket, core.outbox().acquire.pop().unwrap())
     }
@@ -485,6 +488,22 @@ mod tests {
         assert!(granted.lease.is_held_at(now));
         core.event(lost(Some(grant.tokens.last())), now);
         assert!(!granted.lease.is_held_at(now));
+    }
+
+    /// A store that is too slow grants the rests of leases, thousands at a time.
+    #[test]
+    fn grants_with_nothing_left_of_their_lives_are_each_renewed_once() {
+        let (now, mut core) = (Boottime::now(), core());
+        for number in 0..100 {
+            let (_, claim) = ask_for(&mut core, &number.to_string(), Some(Duration::from_secs(6)), now);
+            let tokens = TokenBlock::new(FencingToken::new(7).unwrap(), 1).unwrap();
+            let grant = Grant::new(&claim, tokens, Expiry::In(Duration::from_millis(100)));
+            core.acquired(&claim, now, Ok(Attempt::Granted(grant)), now);
+            // As their replies come, one after the other.
+            core.renew_due(now);
+        }
+        core.renew_due(now.after(Duration::from_millis(1)));
+        assert_eq!(core.outbox().renew.len(), 100);
     }
 
     #[test]

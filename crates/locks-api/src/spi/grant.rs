@@ -57,7 +57,7 @@ pub enum Attempt {
     Granted(Grant),
     /// It waits in the store's queue.
     Queued {
-        /// How many are before it, if the store knows.
+        /// How many who wait are before it, if the store knows. Those who hold do not count.
         position: Option<u64>,
         /// Who holds the lock now, if the store knows.
         by: Option<Holder>,

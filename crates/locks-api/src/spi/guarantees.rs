@@ -204,7 +204,8 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CrashRelease {
-    /// At once.
+    /// At once. A store on another machine sees no more of a death than that a connection has ended, so one that is cut frees the lock as well, before its
+    /// holder, who lives, can have heard of it: with [`Guarantees::ttl`] the first promise holds then from when it has.
     AtOnce,
     /// When its ttl has passed.
     AfterTtl,

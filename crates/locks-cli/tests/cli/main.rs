@@ -14,21 +14,37 @@ mod feature_off;
 mod flags;
 #[cfg(feature = "file")]
 mod limits;
-#[cfg(all(feature = "file", feature = "redis", target_os = "linux"))]
+#[cfg(all(
+    feature = "file",
+    any(feature = "etcd", feature = "postgres", feature = "redis"),
+    target_os = "linux"
+))]
 mod loss;
+#[cfg(all(feature = "file", feature = "postgres"))]
+mod postgres;
+#[cfg(all(feature = "file", feature = "postgres", target_os = "linux"))]
+mod postgres_session;
 #[cfg(all(feature = "file", target_os = "linux"))]
 mod pty;
 #[cfg(all(feature = "file", feature = "redis"))]
 mod redis;
 #[cfg(feature = "file")]
 mod signals;
+#[cfg(all(feature = "file", any(feature = "etcd", feature = "postgres", feature = "redis")))]
+mod stores;
 #[cfg(feature = "file")]
 mod support;
 #[cfg(all(feature = "file", target_os = "linux"))]
 mod terminal;
-#[cfg(all(feature = "file", feature = "redis", target_os = "linux"))]
+#[cfg(all(
+    feature = "file",
+    any(feature = "etcd", feature = "postgres", feature = "redis"),
+    target_os = "linux"
+))]
 mod terminal_and_ttl;
 #[cfg(feature = "file")]
 mod toolbox;
 #[cfg(feature = "file")]
 mod trouble;
+#[cfg(all(feature = "file", any(feature = "etcd", feature = "postgres", feature = "redis")))]
+mod ttl;

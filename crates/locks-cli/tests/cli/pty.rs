@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Instant;
 
 use nix::unistd::Pid;
 
@@ -55,13 +56,15 @@ impl Terminal {
     #[track_caller]
     pub(crate) fn until(&self, word: &str) -> String {
         let mut shown = self.shown.borrow_mut();
+        // Something is shown each second.
+        let end = Instant::now() + LIMIT;
         loop {
             if let Some((before, after)) = shown.split_once(word) {
                 let before = before.to_owned();
                 *shown = after.to_owned();
                 return before;
             }
-            match self.screen.recv_timeout(LIMIT) {
+            match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(more) => shown.push_str(&more),
                 Err(_) => panic!("no {word:?} in {shown:?}"),
             }

@@ -210,7 +210,7 @@ impl Process {
     }
 
     /// Closes its input, waits for its end, and returns its code and the rest of what it said on stderr.
-    #[cfg(all(feature = "redis", target_os = "linux"))]
+    #[cfg(all(any(feature = "etcd", feature = "postgres", feature = "redis"), target_os = "linux"))]
     pub(crate) fn end_and_listen(mut self) -> (Option<i32>, Vec<String>) {
         self.stdin = None;
         let status = self.status.recv_timeout(LIMIT).expect("it should end");

@@ -6,13 +6,18 @@ use nix::sys::signal::Signal;
 
 use crate::loss::{assert_alone, follow};
 use crate::pty::{Terminal, is_stopped};
-use crate::redis::{ABORT, BLOCK, LOCKS, Store};
+use crate::stores::{ABORT, BLOCK, Kind, LOCKS, Store, on_each_store};
 use crate::support::{Process, UNTIL_EOF, alive_in, eventually, output, pause, text};
 
+on_each_store! {
+    who_waits_sees_the_holder_and_the_queue,
+    a_job_that_is_stopped_for_longer_than_its_ttl_loses_its_command_before_the_lock,
+    a_job_that_is_stopped_for_a_moment_keeps_its_lock,
+}
+
 /// Who has it, since when, and how many come before us.
-#[test]
-fn who_waits_sees_the_holder_and_the_queue() {
-    let store = Store::ready();
+fn who_waits_sees_the_holder_and_the_queue(kind: Kind) {
+    let store = Store::ready(kind);
     let holder = Process::start_up(&mut store.under(BLOCK, &[], &UNTIL_EOF));
     let (pid, mut before) = (holder.pid, Vec::new());
     for _ in 0..2 {
@@ -45,9 +50,10 @@ fn who_waits_sees_the_holder_and_the_queue() {
 }
 
 /// A server that nobody has set up lets one ttl pass, and who waits sees how much of it is left.
+#[cfg(feature = "redis")]
 #[test]
 fn who_waits_for_a_grace_sees_it_count_down() {
-    let store = Store::new();
+    let store = Store::new(Kind::Redis);
     let line = format!("stty columns 500; {BLOCK} --name n -- echo mine; exit $?");
     let terminal = Terminal::run(&format!("{}&max_ttl=5s", store.url()), &line);
     let shown = terminal.until("mine");
@@ -59,14 +65,14 @@ fn who_waits_for_a_grace_sees_it_count_down() {
 }
 
 /// Of `1.5 s to go` and whatever comes after.
+#[cfg(feature = "redis")]
 fn seconds(text: &str) -> f64 {
     text.split(' ').next().unwrap_or_default().parse().unwrap_or(f64::NAN)
 }
 
 /// A wrapper that is stopped can't renew: what it runs is gone before somebody else has the lock, and `fg` tells.
-#[test]
-fn a_job_that_is_stopped_for_longer_than_its_ttl_loses_its_command_before_the_lock() {
-    let store = Store::ready();
+fn a_job_that_is_stopped_for_longer_than_its_ttl_loses_its_command_before_the_lock(kind: Kind) {
+    let store = Store::ready(kind);
     let mut terminal = Terminal::shell(&store.url());
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("script");
@@ -92,9 +98,8 @@ fn a_job_that_is_stopped_for_longer_than_its_ttl_loses_its_command_before_the_lo
 }
 
 /// For less than that it goes on, under its lock.
-#[test]
-fn a_job_that_is_stopped_for_a_moment_keeps_its_lock() {
-    let store = Store::ready();
+fn a_job_that_is_stopped_for_a_moment_keeps_its_lock(kind: Kind) {
+    let store = Store::ready(kind);
     let mut terminal = Terminal::shell(&store.url());
     terminal.press(&format!(
         "{BLOCK} --name n --ttl 15 -- sh -c 'echo at-$((1+1))-$$.; read x; echo read-$x; exit 9'\n"

@@ -8,7 +8,7 @@ use locks_api::Locks;
 use tokio::task::JoinHandle;
 
 use super::Case;
-use crate::polling::poll_at_most;
+use crate::polling::{counting_polls, poll_at_most};
 use crate::space::{PROMPT, Space, becomes_free};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
 use crate::witness::Witness;
@@ -53,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// More polls than any of these futures is ever ready after.
+/// More polls than any of these futures is ever ready after, if they are polled when they ask for it.
 const POLLS: usize = 12;
 
 /// A connection as it comes, and one whose steps all go through the library's thread.
@@ -65,7 +65,6 @@ async fn acquire_dropped_at_every_poll(space: Space) -> Verdict {
     let other = space.connect().await?;
     for locks in connections(&space).await? {
         let name = space.name("free");
-        let mut had = false;
         for polls in 0..POLLS {
             for timeout in [None, Some(PROMPT)] {
                 let lock = locks.lock(&name);
@@ -73,11 +72,14 @@ async fn acquire_dropped_at_every_poll(space: Space) -> Verdict {
                     None => poll_at_most(polls, lock.acquire()).await,
                     Some(timeout) => poll_at_most(polls, lock.acquire_timeout(timeout)).await,
                 };
-                had |= guard.transpose()?.is_some();
+                drop(guard.transpose()?);
                 becomes_free(&other, &name, PROMPT).await?;
             }
         }
-        check!(had, "a free lock was not had within {POLLS} polls");
+        let (guard, polls) =
+            within(PROMPT, "a free lock", counting_polls(locks.lock(&name).acquire())).await?;
+        guard?.release().await?;
+        check!(polls <= POLLS, "a free lock was had after {polls} polls, more than are tried");
     }
     Ok(())
 }
@@ -145,7 +147,6 @@ async fn run_dropped_at_every_poll(space: Space) -> Verdict {
     for locks in connections(&space).await? {
         let name = space.name("run");
         let bodies = Arc::new(AtomicU32::new(0));
-        let mut ended = false;
         for polls in 0..POLLS {
             bodies.fetch_add(1, Ordering::SeqCst);
             let body = Alive(Arc::clone(&bodies));
@@ -156,12 +157,18 @@ async fn run_dropped_at_every_poll(space: Space) -> Verdict {
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
             });
-            ended |= poll_at_most(polls, run).await.transpose()?.is_some();
+            poll_at_most(polls, run).await.transpose()?;
             let alive = bodies.load(Ordering::SeqCst);
             check!(alive == 0, "{alive} bodies live on after run was dropped");
             becomes_free(&other, &name, PROMPT).await?;
         }
-        check!(ended, "run did not end within {POLLS} polls");
+        let body = async {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        };
+        let (ran, polls) = within(PROMPT, "run", counting_polls(locks.lock(&name).run(body))).await?;
+        ran?;
+        check!(polls <= POLLS, "run ended after {polls} polls, more than are tried");
     }
     Ok(())
 }

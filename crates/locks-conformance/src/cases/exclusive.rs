@@ -232,7 +232,10 @@ pub(super) async fn visit(lock: locks_api::Lock, client: Client, times: u32) -> 
         client.end(Op::Acquire, Phase::Ok, &name, Some(guard.claim_id().to_string()), Some(token));
         let witness = match Witness::enter(&name)? {
             Ok(witness) => witness,
-            Err(overlap) => return Err(Failure::new(format!("two were inside at once: {overlap:?}"))),
+            Err(overlap) => {
+                let what = format!("two were inside at once: {overlap:?}");
+                return Err(Failure::new(what).about(&name, vec![token.get()]));
+            }
         };
         // Lets others run while the lock is held.
         tokio::task::yield_now().await;

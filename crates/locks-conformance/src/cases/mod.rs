@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use locks_api::spi::{Fairness, Offer, Scope};
+use locks_api::spi::{CrashRelease, Fairness, Offer, Scope};
 
 use crate::harness::{Fault, Profile};
 use crate::space::Space;
@@ -138,9 +138,19 @@ impl Case {
         self.alone || self.needs.iter().any(|requirement| strikes(requirement.need))
     }
 
+    /// What it needs and this backend does not have, first of all.
+    fn missing(&self, profile: &Profile) -> Option<&Requirement> {
+        self.needs.iter().find(|requirement| !requirement.need.is_met(profile))
+    }
+
+    /// The case that runs instead of it against this backend, if one does.
+    pub(crate) fn twin_for(&self, profile: &Profile) -> Option<&'static str> {
+        self.missing(profile)?.twin
+    }
+
     /// Why it does not run against this backend, if it does not.
     pub(crate) fn ignored(&self, profile: &Profile) -> Option<String> {
-        let missing = self.needs.iter().find(|requirement| !requirement.need.is_met(profile))?;
+        let missing = self.missing(profile)?;
         Some(match missing.twin {
             Some(twin) => format!("needs {}; {twin} runs instead", missing.need),
             None => format!("needs {}", missing.need),
@@ -192,6 +202,10 @@ pub enum Need {
     Expiry,
     /// A store whose grants don't expire.
     NoExpiry,
+    /// Locks that outlive the connection over which they were taken.
+    OutlivesCuts,
+    /// Locks that end with the connection over which they were taken.
+    EndsWithCuts,
     /// Processes are served at least nearly in order.
     Order,
     /// Processes are served in no order.
@@ -218,6 +232,8 @@ impl Need {
             Self::OneProcess => guarantees.scope == Scope::Process,
             Self::Expiry => guarantees.ttl.is_some(),
             Self::NoExpiry => guarantees.ttl.is_none(),
+            Self::OutlivesCuts => guarantees.crash_release == CrashRelease::AfterTtl,
+            Self::EndsWithCuts => guarantees.crash_release == CrashRelease::AtOnce,
             Self::Order => guarantees.fairness != Fairness::None,
             Self::NoOrder => guarantees.fairness == Fairness::None,
             Self::StrictOrder => guarantees.fairness == Fairness::Fifo,
@@ -236,6 +252,8 @@ impl Need {
             Self::OneProcess => Some(Self::Processes),
             Self::Expiry => Some(Self::NoExpiry),
             Self::NoExpiry => Some(Self::Expiry),
+            Self::OutlivesCuts => Some(Self::EndsWithCuts),
+            Self::EndsWithCuts => Some(Self::OutlivesCuts),
             Self::Order => Some(Self::NoOrder),
             Self::NoOrder => Some(Self::Order),
             Self::StrictOrder => Some(Self::NoStrictOrder),
@@ -255,6 +273,8 @@ impl fmt::Display for Need {
             Self::OneProcess => "locks that reach no further than one process",
             Self::Expiry => "a store whose grants expire",
             Self::NoExpiry => "a store whose grants don't expire",
+            Self::OutlivesCuts => "a store whose grants outlive their connections",
+            Self::EndsWithCuts => "a store whose grants end with their connections",
             Self::Order => "a store that serves processes at least nearly in order",
             Self::NoOrder => "a store that serves processes in no order",
             Self::StrictOrder => "a store that serves processes strictly in order",

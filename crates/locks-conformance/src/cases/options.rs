@@ -241,6 +241,17 @@ async fn a_wait_elsewhere_never_falls_back(space: Space) -> Verdict {
     let instances = [space.connect().await?, space.connect().await?, space.connect().await?];
     let name = space.name("queue");
     let holder = instances[0].lock(&name).acquire().await?;
+    {
+        let lock = instances[2].lock(&name);
+        let mut alone = Box::pin(lock.enqueue());
+        check!(poll_now(alone.as_mut()).await.is_pending(), "a wait for a held lock ended");
+        eventually(PROMPT, "what is in the way", || alone.status().busy.is_some()).await?;
+        let position = alone.status().position;
+        check!(
+            position.is_none_or(|position| position == 0),
+            "position {position:?} with nobody before it but the holder"
+        );
+    }
     let earlier: Vec<_> = (0..4)
         .map(|number| {
             let lock = instances[number % 2].lock(&name);

@@ -9,7 +9,6 @@ use crate::cases::Case;
 use crate::cases::crash::still_at_work;
 use crate::cases::process::PROCESSES;
 use crate::cases::progress::Grants;
-use crate::checker::Strictness;
 use crate::harness::Fault;
 use crate::proxy::{Direction, Proxy};
 use crate::space::{Space, becomes_free, check_history_file};
@@ -203,7 +202,7 @@ impl Crowd {
         }
         let locks = space.connect().await?;
         becomes_free(&locks, &self.name, space.grace_limit()).await?;
-        check_history_file(self.history.path(), 1, Strictness::Loss)
+        check_history_file(self.history.path(), 1, space.strictness_over_cuts())
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`observation`]: nobody who watches an election is told of an older leader after a newer, nor of one that never led.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::history::{Event, Mode, Operation, operations};
 
@@ -103,6 +104,42 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// The lock at which it was seen; none if the history itself makes no sense.
+    pub fn lock(&self) -> Option<&str> {
+        match self {
+            Self::Malformed(_) => None,
+            Self::TokenReused { lock, .. }
+            | Self::TokenOrder { lock, .. }
+            | Self::Overlap { lock, .. }
+            | Self::OverLimit { lock, .. }
+            | Self::Backwards { lock, .. }
+            | Self::NeverGranted { lock, .. }
+            | Self::Unidentified { lock }
+            | Self::StaleHolder { lock, .. }
+            | Self::NotLinearizable { lock, .. }
+            | Self::TooLong { lock, .. } => Some(lock),
+        }
+    }
+
+    /// The fencing tokens of the holds that it is about, the one that was wrong last.
+    pub fn tokens(&self) -> Vec<u64> {
+        match *self {
+            Self::TokenReused { token, .. }
+            | Self::OverLimit { token, .. }
+            | Self::NeverGranted { token, .. } => vec![token],
+            Self::TokenOrder { earlier, later, .. } => vec![earlier, later],
+            Self::Overlap { first, second, .. } => vec![first, second],
+            Self::Backwards { newer, older, .. } => vec![newer, older],
+            Self::StaleHolder { stale, newer, .. } => vec![newer, stale],
+            Self::Malformed(_)
+            | Self::Unidentified { .. }
+            | Self::NotLinearizable { .. }
+            | Self::TooLong { .. } => Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,7 +190,12 @@ pub enum Strictness {
     /// Holders may have lost their locks without noticing at once: holds may overlap on paper, while tokens and
     /// what guards said must not.
     Loss,
+    /// The same, and connections were cut with which locks end: whoever was cut off may say for a second longer than that it holds.
+    Cuts,
 }
+
+/// How long it may take until a holder has heard that its lock ended with its connection.
+pub(crate) const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Checks a history.
 ///
@@ -165,9 +207,12 @@ pub fn check(events: &[Event], strictness: Strictness) -> Result<(), Violation> 
     for operations in by_lock(&operations) {
         order::tokens(&operations)?;
         order::provenance(&operations)?;
-        validity::check(&operations)?;
+        match strictness {
+            Strictness::Cuts => validity::check_late(&operations, HEARD_WITHIN)?,
+            _ => validity::check(&operations)?,
+        }
         observation::check(&operations)?;
-        if strictness != Strictness::Loss {
+        if !matches!(strictness, Strictness::Loss | Strictness::Cuts) {
             order::disjoint(&operations)?;
         }
         if strictness == Strictness::NoFaults {

@@ -1,6 +1,7 @@
 //! What guards said about themselves.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::{Highest, Violation};
 use crate::history::{Mode, Op, Operation, Phase};
@@ -14,6 +15,16 @@ use crate::history::{Mode, Op, Operation, Phase};
 ///
 /// [`Violation::StaleHolder`].
 pub fn check(operations: &[Operation]) -> Result<(), Violation> {
+    check_late(operations, Duration::ZERO)
+}
+
+/// The same where a guard may hear of its end so much later than somebody else gets the lock.
+///
+/// # Errors
+///
+/// [`Violation::StaleHolder`].
+pub fn check_late(operations: &[Operation], late: Duration) -> Result<(), Violation> {
+    let late = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
     struct Yes<'a> {
         operation: &'a Operation,
         token: u64,
@@ -32,7 +43,9 @@ pub fn check(operations: &[Operation]) -> Result<(), Violation> {
     let mut ended = by_end.into_iter().peekable();
     let mut before = Highest::default();
     for yes in yes {
-        while let Some((_, token)) = ended.next_if(|(ended, _)| *ended < yes.operation.invoked) {
+        while let Some((_, token)) =
+            ended.next_if(|(ended, _)| ended.saturating_add(late) < yes.operation.invoked)
+        {
             before.add(modes.granted(token), token);
         }
         let newer = before.of_those_that_exclude(modes.last(yes.token));
@@ -97,6 +110,14 @@ mod tests {
         let nested = [said(3, 0, 9, 4, true), said(2, 1, 2, 6, true), said(1, 3, 4, 5, true)];
         assert!(matches!(check(&nested), Err(Violation::StaleHolder { stale: 5, newer: 6, .. })));
     }
+
+    #[test]
+    fn a_guard_may_be_late_and_no_later() {
+        let history = [said(2, 0, 1, 6, true), said(1, 12, 13, 5, true)];
+        assert_eq!(check_late(&history, Duration::from_nanos(11)), Ok(()));
+        assert!(check_late(&history, Duration::from_nanos(10)).is_err());
+    }
+
     #[test]
     fn readers_say_so_beside_each_other_and_not_beside_a_writer() {
         let reader = |client, token| acquire_as(Mode::Shared, client, 0, 1, token);

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Direction, Settings, Shared};
+use crate::recording;
 use crate::verdict::pause_for;
 
 /// How much one read brings at most.
@@ -167,6 +168,7 @@ impl Line {
             };
             if direction == Direction::Replies && self.doomed.load(Ordering::SeqCst) {
                 self.shared.replies_lost.fetch_add(1, Ordering::SeqCst);
+                recording::strikes(self.shared.target, "a reply is lost");
                 return Err(End::Cut);
             }
             let takes = takes(&self.shared.settings.borrow(), direction, &mut random);
@@ -332,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_seed_decides_the_jitter() {
-        let shared = Shared::new(0);
+        let shared = Shared::new(0, recording::Target::Line(0));
         let (least, most) = (Duration::from_millis(10), Duration::from_millis(40));
         shared.settings.send_modify(|settings| settings.jitter = least..=most);
         let draw = |seed| {

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
+use crate::recording::{self, Target};
+
 /// Which way something goes over the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -83,7 +85,7 @@ impl Proxy {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(seed));
+        let shared = Arc::new(Shared::new(seed, Target::Line(address.port())));
         let (started, result) = mpsc::sync_channel(1);
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -101,6 +103,7 @@ impl Proxy {
 
     /// Ends all faults. What was held back arrives now, late; what is delayed arrives when it is due.
     pub fn restore(&self) {
+        recording::ends(self.target());
         *self.0.shared.armed() = None;
         self.change(|settings| {
             settings.ways = Default::default();
@@ -112,46 +115,61 @@ impl Proxy {
 
     /// Nothing passes any more, either way, not even that a connection has ended. Open connections stay open, new ones are accepted.
     pub fn black_hole(&self) {
+        recording::begins(self.target(), "silent both ways");
         self.change(|settings| Direction::BOTH.map(|way| settings.ways[way as usize].silent = true));
     }
 
     /// Nothing passes this way any more, while the other way is as it was.
     pub fn half_open(&self, silent: Direction) {
+        recording::begins(
+            self.target(),
+            match silent {
+                Direction::Requests => "requests don't arrive",
+                Direction::Replies => "replies don't arrive",
+            },
+        );
         self.change(|settings| settings.ways[silent as usize].silent = true);
     }
 
     /// Cuts all connections to either side with a reset. What was held back is gone.
     pub fn reset(&self) {
+        recording::strikes(self.target(), "reset");
         self.change(|settings| settings.cuts += 1);
     }
 
     /// Cuts every new connection at once with a reset. Open ones go on.
     pub fn refuse(&self) {
+        recording::begins(self.target(), "new connections are refused");
         self.change(|settings| settings.refuses = true);
     }
 
     /// Ends all connections to either side in good order. What was held back is gone.
     pub fn close(&self) {
+        recording::strikes(self.target(), "closed");
         self.change(|settings| settings.closes += 1);
     }
 
     /// Each chunk takes so much longer, each way.
     pub fn delay(&self, time: Duration) {
+        recording::begins(self.target(), "slow");
         self.change(|settings| Direction::BOTH.map(|way| settings.ways[way as usize].delay = time));
     }
 
     /// Each chunk that goes this way takes so much longer.
     pub fn delay_one_way(&self, direction: Direction, time: Duration) {
+        recording::begins(self.target(), "slow one way");
         self.change(|settings| settings.ways[direction as usize].delay = time);
     }
 
     /// Each chunk takes longer again, by a time from this range. Chunks of one connection keep their order.
     pub fn jitter(&self, range: RangeInclusive<Duration>) {
+        recording::begins(self.target(), "unsteady");
         self.change(|settings| settings.jitter = range);
     }
 
     /// Each connection carries at most so many bytes a second, each way. Zero counts as one.
     pub fn bandwidth(&self, bytes_per_second: u32) {
+        recording::begins(self.target(), "narrow");
         self.change(|settings| settings.bandwidth = Some(bytes_per_second.max(1)));
     }
 
@@ -159,6 +177,7 @@ impl Proxy {
     /// that the client can't know whether its request was carried out. Each connection counts for itself, and the first that gets there
     /// is the only one. The answer is whatever the store says next on the connection. Zero counts as one.
     pub fn lose_reply(&self, nth: u32) {
+        recording::strikes(self.target(), "will lose a reply");
         let arming = self.0.shared.armings.fetch_add(1, Ordering::Relaxed) + 1;
         *self.0.shared.armed() = Some(Armed { arming, nth: nth.max(1) });
     }
@@ -193,6 +212,11 @@ impl Proxy {
         self.0.shared.replies_lost.load(Ordering::SeqCst)
     }
 
+    /// What records of faults call it.
+    fn target(&self) -> Target {
+        self.0.shared.target
+    }
+
     fn change<T>(&self, how: impl FnOnce(&mut Settings) -> T) {
         self.0.shared.settings.send_modify(|settings| {
             how(settings);
@@ -223,6 +247,7 @@ impl Drop for Inner {
 #[derive(Debug)]
 struct Shared {
     seed: u64,
+    target: Target,
     settings: watch::Sender<Settings>,
     armed: Mutex<Option<Armed>>,
     armings: AtomicU64,
@@ -266,7 +291,7 @@ struct Armed {
 }
 
 impl Shared {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, target: Target) -> Self {
         let settings = Settings {
             ways: Default::default(),
             refuses: false,
@@ -278,6 +303,7 @@ impl Shared {
         };
         Self {
             seed,
+            target,
             settings: watch::Sender::new(settings),
             armed: Mutex::default(),
             armings: AtomicU64::new(0),

@@ -7,8 +7,7 @@ mod wire;
 use std::fs;
 use std::io;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -17,7 +16,8 @@ pub(crate) use wire::STARTUP;
 
 use crate::error::Error;
 use crate::port;
-use crate::process::Start;
+use crate::process::{Start, quoting};
+use crate::program::Program;
 use crate::server::{Server, ended};
 use crate::source::{Mode, Source};
 use crate::technology::Technology;
@@ -72,8 +72,9 @@ impl Postgres {
                 let server = Server::of_somebody_else(Technology::Postgres, url)?;
                 Ok(Self { server, configuration: Configuration::default() })
             }
-            Source::Program { path, version } => {
-                PostgresOptions::default().start_program(&path, &version, port::free)
+            source => {
+                let program = Program::from(Technology::Postgres, source)?;
+                PostgresOptions::default().start_program(program, port::free)
             }
         }
     }
@@ -140,9 +141,21 @@ impl Postgres {
         let names = (0_u64..).map(|number| process.directory().join(format!("backup{number}")));
         let path = names.into_iter().find(|path| !path.exists());
         let path = path.ok_or_else(|| Error::failed("there is no name left"))?;
-        let from = format!("host=127.0.0.1 port={} user=postgres", self.port());
-        let mut command = process.command(&self.configuration.program("pg_basebackup"));
-        run(command.arg("-D").arg(&path).args(["-c", "fast", "-X", "stream", "--no-sync", "-d", &from]))?;
+        let program = self.configuration.program("pg_basebackup");
+        let command = format!(
+            "{} -D {} -c fast -X stream --no-sync -d 'host=127.0.0.1 port={} user=postgres'",
+            shell_word(&program.to_string_lossy()),
+            shell_word(&path.to_string_lossy()),
+            self.port()
+        );
+        let said_before = process.log()?.len();
+        // The server runs it, and so has the program, wherever the server is.
+        self.ask(&format!("COPY (SELECT '') TO PROGRAM '{}'", command.replace('\'', "''"))).map_err(
+            |error| {
+                let log = process.log().unwrap_or_default();
+                Error::failed(quoting(&error.to_string(), log.get(said_before..).unwrap_or_default()))
+            },
+        )?;
         Ok(BaseBackup { path })
     }
 
@@ -182,15 +195,9 @@ impl Deref for Postgres {
     }
 }
 
-/// Runs a program to its end.
-fn run(command: &mut Command) -> Result<(), Error> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let program = Path::new(command.get_program()).display();
-    let (said, status) = (String::from_utf8_lossy(&output.stderr), output.status);
-    Err(Error::failed(format!("{program} failed ({status}): {}", said.trim())))
+/// As a shell takes it for one word.
+fn shell_word(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn signal(pid: u32, signal: Signal) -> Result<(), Error> {
@@ -211,20 +218,15 @@ mod tests {
 
     use super::*;
 
-    fn program() -> (PathBuf, String) {
-        let program = Technology::Postgres.program().expect("postgres is installed");
-        let version = Technology::Postgres.version(&program).unwrap();
-        (program, version)
-    }
-
     #[test]
     fn when_somebody_else_was_quicker_another_port_is_taken() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken_port = taken.local_addr().unwrap().port();
         let mut first = Some(taken_port);
-        let (program, version) = program();
         let server = PostgresOptions::default()
-            .start_program(&program, &version, || first.take().map_or_else(port::free, Ok))
+            .start_program(Program::of_own(Technology::Postgres).unwrap(), || {
+                first.take().map_or_else(port::free, Ok)
+            })
             .unwrap();
         assert_eq!(first, None);
         assert_ne!(server.port(), taken_port);

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::Postgres;
 use crate::account::Account;
 use crate::error::Error;
+use crate::place::Place;
 use crate::port;
 use crate::process::Process;
+use crate::program::Program;
 use crate::server::Server;
-use crate::source::{Mode, Source, redacted};
 use crate::technology::Technology;
 
 const SCRIPT: &str = include_str!("start.sh");
@@ -61,21 +62,15 @@ impl PostgresOptions {
     ///
     /// As [`Postgres::start`].
     pub fn start(self) -> Result<Postgres, Error> {
-        match Source::of_own(Technology::Postgres, Mode::from_env()?)? {
-            Source::Program { path, version } => self.start_program(&path, &version, port::free),
-            Source::Url { url } => Err(Error::not_ours(&redacted(&url))),
-        }
+        self.start_program(Program::of_own(Technology::Postgres)?, port::free)
     }
 
     pub(super) fn start_program(
         self,
-        program: &Path,
-        version: &str,
+        program: Program,
         free_port: impl FnMut() -> Result<u16, Error>,
     ) -> Result<Postgres, Error> {
-        let programs = program.parent().unwrap_or(program).to_owned();
-        let configuration =
-            Configuration { programs, version: version.to_owned(), settings: self.settings, primary: None };
+        let configuration = Configuration { program: Some(program), settings: self.settings, primary: None };
         configuration.start(self.port, &self.files, free_port)
     }
 }
@@ -83,8 +78,8 @@ impl PostgresOptions {
 /// What a server is started with.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Configuration {
-    programs: PathBuf,
-    version: String,
+    /// `None` for somebody else's server.
+    program: Option<Program>,
     settings: Vec<(String, String)>,
     /// The port of the primary from which a standby comes.
     primary: Option<u16>,
@@ -106,14 +101,16 @@ impl Configuration {
                 "-c".into(),
                 SCRIPT.into(),
                 "start".into(),
-                self.programs.clone().into(),
+                self.program("").into_os_string(),
                 directory.join("data").into(),
                 directory.join(FILE).into(),
                 template.into(),
                 primary.into(),
             ]
         };
-        let process = Process::prepare(Technology::Postgres.name(), account, command)?;
+        let image = self.program.as_ref().and_then(Program::image);
+        let place = Place::of(image, account);
+        let process = Process::prepare(Technology::Postgres.name(), place, command)?;
         for (name, contents) in files {
             process.write(name, contents)?;
         }
@@ -133,8 +130,9 @@ impl Configuration {
         self.settings.push((setting.to_owned(), value.to_owned()));
     }
 
+    /// A program that comes with the server, or with an empty name where it is.
     pub(super) fn program(&self, name: &str) -> PathBuf {
-        self.programs.join(name)
+        self.program.as_ref().map(|program| program.beside(name)).unwrap_or_default()
     }
 
     pub(super) fn write(&self, process: &Process, port: u16) -> Result<(), Error> {
@@ -181,7 +179,8 @@ impl Configuration {
 
     /// The archive that new clusters are unpacked from, for this version and this account. The first server makes it.
     fn template(&self, account: Option<Account>) -> PathBuf {
-        let (version, user) = (&self.version, Account::user(account));
+        let version = self.program.as_ref().map(Program::identity).unwrap_or_default();
+        let user = Account::user(account);
         env::temp_dir().join(format!("locks-test-postgres-{version}-{TEMPLATE}-{user}.tar"))
     }
 }
@@ -204,7 +203,8 @@ mod tests {
     #[test]
     fn each_version_and_account_has_a_template_of_its_own() {
         let template = |version: &str| {
-            Configuration { version: version.to_owned(), ..Configuration::default() }.template(None)
+            let program = Some(Program::of_version(version));
+            Configuration { program, ..Configuration::default() }.template(None)
         };
         assert_ne!(template("15.1"), template("15.2"));
         assert_eq!(template("15.1").parent(), Some(&*env::temp_dir()));

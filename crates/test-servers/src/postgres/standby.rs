@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Postgres, run};
+use super::Postgres;
 use crate::error::Error;
 use crate::port;
 use crate::process::{Start, quoting};
@@ -73,9 +73,14 @@ impl Postgres {
     ///
     /// [`ErrorKind::NotOurs`](crate::ErrorKind::NotOurs), [`ErrorKind::Failed`](crate::ErrorKind::Failed) if it is no standby, or does not run.
     pub fn promote(&self) -> Result<(), Error> {
-        let process = self.server.process()?;
-        let mut command = process.command(&self.configuration.program("pg_ctl"));
-        run(command.args(["promote", "-w", "-s", "-D"]).arg(process.data()))
+        // Somebody else's is not to be changed.
+        self.pid()?;
+        let seconds = CATCHING_UP.as_secs();
+        if one(self.ask(&format!("SELECT pg_promote(true, {seconds})"))?)? == "t" {
+            return Ok(());
+        }
+        let what = format!("the standby is no primary within {CATCHING_UP:?}");
+        Err(Error::failed(quoting(&what, &self.log()?)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use locks_test_servers::Redis;
 
@@ -37,15 +37,5 @@ impl Client {
     pub(crate) fn ask(&mut self, command: &str) -> String {
         self.send(command);
         self.reply_within(LIMIT).expect("a reply")
-    }
-}
-
-/// Polls until it is so.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
-        std::thread::yield_now();
     }
 }

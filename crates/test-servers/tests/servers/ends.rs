@@ -11,11 +11,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use locks_test_servers::{EtcdCluster, PgBouncer, PoolMode, Postgres, Redis, Server};
+use locks_test_servers::{EtcdCluster, MariaDb, PgBouncer, PoolMode, Postgres, Redis, Server};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use crate::client::{Client, eventually};
+use crate::client::Client;
+use crate::docker::containers_of;
+use crate::eventually::eventually;
 use crate::remains::{directories_of, keepers_of, processes_of, shared_memory_of};
 
 /// Says to the child process what to do.
@@ -131,6 +133,31 @@ pub(crate) fn play() {
             cluster.nodes()[1].kill().unwrap();
             ready_and_wait(&cluster.nodes()[2]);
         }
+        "mariadb" => {
+            let mariadb = MariaDb::start().unwrap();
+            mariadb.kill().unwrap();
+            mariadb.start_again().unwrap();
+            assert_eq!(mariadb.ask("SELECT 1").unwrap()[0][0].as_deref(), Some("1"));
+            ready_and_wait(&mariadb);
+        }
+        "mariadb paused" => {
+            let mariadb = MariaDb::start().unwrap();
+            mariadb.pause().unwrap();
+            ready_and_wait(&mariadb);
+        }
+        "mariadb at work" => {
+            let mariadb = MariaDb::start().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| mariadb.ask("SELECT BENCHMARK(1000000000000, SHA1('x'))"));
+                let at_work = "SELECT 1 FROM information_schema.processlist WHERE info LIKE '%BENCH%' AND id <> connection_id()";
+                eventually("the work", || mariadb.ask(at_work).unwrap().len() == 1);
+                ready_and_wait(&mariadb);
+            });
+        }
+        "mariadb starts" => {
+            ready();
+            ready_and_wait(&MariaDb::start().unwrap());
+        }
         "count" => count(),
         other => panic!("no part {other}"),
     }
@@ -219,7 +246,8 @@ impl Part {
     }
 
     fn prefixes(&self) -> Vec<PathBuf> {
-        ["redis", "postgres", "pgbouncer", "etcd"].map(|technology| self.prefix(technology)).to_vec()
+        let technologies = ["redis", "postgres", "pgbouncer", "etcd", "mariadb"];
+        technologies.map(|technology| self.prefix(technology)).to_vec()
     }
 
     /// Waits for its end and then until nothing is left of it.
@@ -232,7 +260,10 @@ impl Part {
 #[track_caller]
 fn all_gone(prefix: &Path) {
     eventually("nothing left", || {
-        directories_of(prefix).is_empty() && processes_of(prefix).is_empty() && keepers_of(prefix).is_empty()
+        directories_of(prefix).is_empty()
+            && processes_of(prefix).is_empty()
+            && keepers_of(prefix).is_empty()
+            && containers_of(prefix) == 0
     });
 }
 
@@ -313,6 +344,21 @@ fn killed_while_it_has_a_cluster() {
     killed("etcd", 0, Signal::KILL);
 }
 
+#[test]
+fn killed_while_it_has_mariadb() {
+    killed("mariadb", 1, Signal::KILL);
+}
+
+#[test]
+fn killed_while_its_mariadb_is_stopped() {
+    killed("mariadb paused", 1, Signal::KILL);
+}
+
+#[test]
+fn killed_while_its_mariadb_works() {
+    killed("mariadb at work", 1, Signal::KILL);
+}
+
 /// A directory for temporary files that everybody may use.
 fn public() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -330,8 +376,12 @@ fn template_in(directory: &Path) -> Option<PathBuf> {
 
 #[test]
 fn many_processes_that_make_the_same_template_get_in_nobodys_way() {
+    ["postgres", "mariadb"].into_iter().for_each(many_make_the_same_template);
+}
+
+fn many_make_the_same_template(technology: &str) {
     let temporary = public();
-    let mut parts: Vec<Part> = (0..8).map(|_| Part::start_in(temporary.path(), "postgres")).collect();
+    let mut parts: Vec<Part> = (0..8).map(|_| Part::start_in(temporary.path(), technology)).collect();
     parts.iter_mut().for_each(Part::is_ready);
     for part in parts {
         part.signal(Signal::KILL);
@@ -343,9 +393,13 @@ fn many_processes_that_make_the_same_template_get_in_nobodys_way() {
 
 #[test]
 fn killed_while_a_template_is_made() {
+    ["postgres", "mariadb"].into_iter().for_each(killed_while_making_a_template);
+}
+
+fn killed_while_making_a_template(technology: &str) {
     let temporary = public();
     for round in 0..8 {
-        let mut part = Part::start_in(temporary.path(), "postgres starts");
+        let mut part = Part::start_in(temporary.path(), &format!("{technology} starts"));
         part.is_ready();
         let end = Instant::now() + Duration::from_millis(round * 100);
         while Instant::now() < end {
@@ -358,7 +412,7 @@ fn killed_while_a_template_is_made() {
         }
     }
     // What is left is no obstacle.
-    let mut part = Part::start_in(temporary.path(), "postgres");
+    let mut part = Part::start_in(temporary.path(), technology);
     part.is_ready();
     part.signal(Signal::KILL);
     part.leaves_nothing();

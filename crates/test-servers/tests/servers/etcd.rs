@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use locks_test_servers::{ErrorKind, Etcd, EtcdCluster};
 
-use crate::client::eventually;
+use crate::eventually::eventually;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -131,4 +131,14 @@ fn a_leader_that_stands_still_is_replaced() {
     assert!(put(new, LIMIT));
     old.resume().unwrap();
     eventually("the old leader to follow", || put(old, Duration::from_secs(5)));
+}
+
+#[test]
+fn what_has_no_network_of_its_own_can_not_be_cut_off() {
+    let alone = Etcd::start().unwrap();
+    for error in [alone.disconnect().unwrap_err(), alone.reconnect().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("LOCKS_TEST_SERVERS=docker"), "{error}");
+    }
+    assert!(put(&alone, LIMIT));
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use locks_test_servers::{ErrorKind, Redis};
 
-use crate::client::{Client, eventually};
+use crate::client::Client;
+use crate::eventually::eventually;
 use crate::remains::processes_of;
 
 #[test]

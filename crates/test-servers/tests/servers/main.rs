@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test")]
 
 mod client;
+mod docker;
 mod ends;
 mod etcd;
+mod eventually;
 mod life;
+mod mariadb;
 mod postgres;
 mod remains;
 

@@ -122,7 +122,10 @@ async fn look_around(
     let (name, token) = (held.guard().name().to_owned(), held.token());
     let witness = match Witness::take(&name, places)? {
         Ok(witness) => witness,
-        Err(overlap) => return Err(Failure::new(format!("too many were inside at once: {overlap:?}"))),
+        Err(overlap) => {
+            let what = format!("too many were inside at once: {overlap:?}");
+            return Err(Failure::new(what).about(&name, vec![token.get()]));
+        }
     };
     tokio::task::yield_now().await;
     client.invoke(Op::Check, &name, Some(token));

@@ -5,25 +5,34 @@ use std::time::Duration;
 use locks_api::{Boottime, ErrorKind, Lock};
 use tokio::task::JoinSet;
 
-use super::{EXPIRY, WIRE_AND_EXPIRY, outlives_a_cut, release};
+use super::{EXPIRY, WIRE_AND_EXPIRY, release, stays_held};
+use crate::cases::crash::still_at_work;
 use crate::cases::exclusive::visit;
 use crate::cases::process::PROCESSES;
-use crate::cases::{Case, WIRE, fault};
-use crate::checker::Strictness;
+use crate::cases::progress::Grants;
+use crate::cases::{Case, Need, WIRE, fault, need};
+use crate::checker::{HEARD_WITHIN, Strictness};
 use crate::harness::Fault;
 use crate::history::{Client, Op, Phase, Recorder};
 use crate::proxy::Proxy;
 use crate::space::{PROMPT, Space, becomes_free, check_history, check_history_file, is_busy};
 use crate::verdict::{Failure, Verdict, check, pause_for, within};
-use crate::worker::{Hammer, HistoryFile, Mix, Order, Reply, Worker};
+use crate::worker::{Hammer, HistoryFile, Mix, Order, Worker};
 
 pub(in crate::cases) const CASES: &[Case] = &[
     Case::new(
         "wire::a_reset_costs_no_lock",
-        "a lock that is carried by its ttl outlives its connections, whether they are reset, closed or refused for a moment; any other is told to be lost",
+        "a lock that is carried by its ttl outlives its connections, whether they are reset, closed or refused for a moment",
         |space| Box::pin(a_reset_costs_no_lock(space)),
     )
-    .needs(WIRE_AND_EXPIRY)
+    .needs(&[WIRE, EXPIRY, need(Need::OutlivesCuts, "wire::a_reset_frees_the_lock")])
+    .deadline(120),
+    Case::new(
+        "wire::a_reset_frees_the_lock",
+        "a lock that ends with its connection is another's long before its ttl has passed, and its holder hears of it within a second",
+        |space| Box::pin(a_reset_frees_the_lock(space)),
+    )
+    .needs(&[WIRE, EXPIRY, need(Need::EndsWithCuts, "wire::a_reset_costs_no_lock")])
     .deadline(120),
     Case::new(
         "wire::a_cut_waiter_is_served",
@@ -59,14 +68,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         |space| Box::pin(processes_over_breaking_lines(space)),
     )
     .needs(&[PROCESSES, WIRE, EXPIRY])
-    .deadline(180),
+    .deadline(240),
     Case::new(
         "wire::cut_sessions_keep_exclusion",
         "processes whose sessions the store ends again and again are inside one at a time, and none hangs",
         |space| Box::pin(cut_sessions_keep_exclusion(space)),
     )
     .needs(&[PROCESSES, fault(Fault::SessionsCut)])
-    .deadline(180),
+    .deadline(240),
 ];
 
 async fn a_reset_costs_no_lock(space: Space) -> Verdict {
@@ -87,11 +96,39 @@ async fn a_reset_costs_no_lock(space: Space) -> Verdict {
             }
             pause_for(ttl / 10).await;
             line.restore();
-            outlives_a_cut(&space, &guard, &other, ttl / 2).await?;
+            stays_held(&guard, &other, ttl / 2).await?;
         }
-        outlives_a_cut(&space, &guard, &other, ttl * 3 / 2).await?;
+        stays_held(&guard, &other, ttl * 3 / 2).await?;
         release(&space, guard).await?;
         becomes_free(&other, &name, space.crash_limit()).await?;
+        becomes_free(&locks, &name, space.crash_limit()).await?;
+    }
+    Ok(())
+}
+
+async fn a_reset_frees_the_lock(space: Space) -> Verdict {
+    let limits = space.guarantees().ttl.ok_or_else(|| Failure::new("this case needs a store with expiry"))?;
+    let other = space.connect().await?;
+    for way in ["reset", "closed"] {
+        let (locks, line) = space.connect_wired().await?;
+        let name = space.name(way);
+        let guard = locks.lock(&name).ttl(limits.max).acquire().await?;
+        is_busy(&other, &name).await?;
+        let cut = Boottime::now();
+        match way {
+            "reset" => line.reset(),
+            _ => line.close(),
+        }
+        within(HEARD_WITHIN, "hearing of the loss after a cut", guard.lost()).await?;
+        check!(!guard.is_held(), "lost and held");
+        let next = within(PROMPT, "the grant after a cut", other.lock(&name).acquire()).await??;
+        let took = Boottime::now().since(cut);
+        check!(took < limits.max / 2, "free {took:?} after the cut, with a ttl of {:?}", limits.max);
+        check!(next.fencing_token() > guard.fencing_token(), "the tokens went back after a cut");
+        let released = guard.release().await.map_err(|error| error.kind());
+        check!(released == Err(ErrorKind::Lost), "releasing a lost lock gave {released:?}");
+        check!(next.is_held(), "the old holder's release ended the new hold");
+        next.release().await?;
         becomes_free(&locks, &name, space.crash_limit()).await?;
     }
     Ok(())
@@ -213,7 +250,7 @@ const VISITS: u32 = 30;
 
 /// What to expect of histories: where a cut ends a hold, holds overlap on paper.
 fn strictness(space: &Space) -> Strictness {
-    if space.keeps_over_a_cut() { Strictness::Crashes } else { Strictness::Loss }
+    if space.keeps_over_a_cut() { Strictness::Crashes } else { space.strictness_over_cuts() }
 }
 
 async fn a_crowd_over_breaking_lines(space: Space) -> Verdict {
@@ -286,8 +323,8 @@ enum Cut {
     Sessions,
 }
 
+/// Breaks them while they take turns, and sees that they go on.
 async fn turns_while_cut(space: &Space, mut workers: Vec<Worker>, cut: Cut) -> Verdict {
-    const TIME: Duration = Duration::from_secs(4);
     let name = space.name("cut");
     let history = HistoryFile::new();
     for worker in &mut workers {
@@ -296,7 +333,7 @@ async fn turns_while_cut(space: &Space, mut workers: Vec<Worker>, cut: Cut) -> V
             mix: Mix::Exclusive,
             ttl: None,
             rounds: u32::MAX,
-            until: Boottime::now().after(TIME).as_nanos(),
+            until: u64::MAX,
             hold: Duration::from_millis(1),
             history: Some(history.path().to_owned()),
             witness: space.keeps_over_a_cut(),
@@ -310,13 +347,15 @@ async fn turns_while_cut(space: &Space, mut workers: Vec<Worker>, cut: Cut) -> V
             Cut::Sessions => space.inject(Fault::SessionsCut).await?,
         }
     }
-    let mut turns = 0;
-    for worker in &mut workers {
-        match worker.reply_within(TIME + PROMPT * 2).await? {
-            Reply::Hammered { rounds } => turns += rounds,
-            other => return Err(Failure::new(format!("a worker answered {other:?}"))),
-        }
+    let mut grants = Grants::new(workers.len());
+    for _ in 0..5 {
+        grants.go_on(history.path(), PROMPT * 2).await?;
     }
-    check!(turns >= STRIKES, "only {turns} turns in {TIME:?}");
+    for worker in &mut workers {
+        worker.kill()?;
+        still_at_work(worker).await?;
+    }
+    let locks = space.connect().await?;
+    becomes_free(&locks, &name, space.crash_limit() * 2).await?;
     check_history_file(history.path(), 1, strictness(space))
 }

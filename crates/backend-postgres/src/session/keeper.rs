@@ -1,0 +1,442 @@
+//! The task that has the session: one after the other it does what it is asked, keeps the session alive, gives back what nobody has
+//! renewed, and notices at once when the session is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use locks_api::spi::{Attempt, Claim, ClaimId, Events, Expiry, Grant, Released, Renewed, TokenBlock};
+use locks_api::{Boottime, Busy, Error, ErrorKind, FencingToken, Holder, LossReason, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::bells::Bells;
+use super::holds::{Hold, Holds};
+use super::key::Keys;
+use super::line::{Line, Taken};
+use super::server::Known;
+use super::{MOST_LOCKS, Place};
+use crate::backend::PATIENCE;
+use crate::error::strange;
+
+/// What the task is asked to do. Whoever asked may be gone by the time that it is done.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Answered with the number of the session that what is granted is held in.
+    Acquire(Vec<Claim>, oneshot::Sender<Result<(u64, Vec<Result<Attempt>>)>>),
+    Cancel(Vec<ClaimId>, oneshot::Sender<Result<()>>),
+    Release(Vec<Grant>, oneshot::Sender<Result<Vec<Released>>>),
+    Renew(Vec<Grant>, oneshot::Sender<Result<Vec<Renewed>>>),
+}
+
+/// How many tokens a grant takes. They are the microseconds that follow it, and no lock is given back before they have passed: so few that they have
+/// when the order to give it back arrives.
+const BLOCK: u32 = 32;
+
+/// How often it is asked who holds what can't be had. Not more often, since that makes the server look through all locks.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
+
+/// What those who ask see of the task without asking.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) events: OnceLock<Events>,
+    /// How many sessions are gone. A grant of one of these is none any more, whenever its answer is read.
+    gone: AtomicU64,
+}
+
+impl Shared {
+    /// The number of the present session.
+    pub(crate) fn session(&self) -> u64 {
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    place: Arc<Place>,
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    line: Option<Line>,
+    holds: Holds,
+    bells: Bells,
+    known: Known,
+    /// Until then nothing is granted in this session.
+    no_grants_before: Boottime,
+    /// When it was last asked who holds which lock, and the answer.
+    asked_who: Option<(Boottime, Keys, Option<Holder>)>,
+}
+
+enum Next {
+    Asked(Option<Request>),
+    Rung(i64),
+    Gone,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        place: Arc<Place>,
+        shared: Arc<Shared>,
+        requests: mpsc::UnboundedReceiver<Request>,
+    ) -> Self {
+        Self {
+            place,
+            shared,
+            requests,
+            line: None,
+            holds: Holds::default(),
+            bells: Bells::default(),
+            known: Known::default(),
+            no_grants_before: Boottime::from_nanos(0),
+            asked_who: None,
+        }
+    }
+
+    /// Until nobody can ask any more. Then the session is ended, and with it all that is held.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.give_back_expired().await;
+            self.take_down_bells().await;
+            match timeout(self.next_duty(), Self::next(&mut self.requests, &mut self.line)).await {
+                Ok(Next::Asked(Some(request))) => self.serve(request).await,
+                Ok(Next::Asked(None)) => break,
+                Ok(Next::Rung(key)) => self.wake(key),
+                Ok(Next::Gone) => self.lose_all(),
+                Err(_) => self.keep_alive().await,
+            }
+        }
+        if let Some(line) = self.line.take() {
+            line.close().await;
+        }
+    }
+
+    async fn next(requests: &mut mpsc::UnboundedReceiver<Request>, line: &mut Option<Line>) -> Next {
+        let Some(line) = line else { return Next::Asked(requests.recv().await) };
+        tokio::select! {
+            request = requests.recv() => Next::Asked(request),
+            key = line.heard() => key.map_or(Next::Gone, Next::Rung),
+        }
+    }
+
+    /// How long nothing is to be done unasked.
+    fn next_duty(&self) -> Duration {
+        let now = Boottime::now();
+        let alive = self.line.as_ref().map(|line| line.used_at().after(self.place.max_ttl() / 3));
+        let next = alive.into_iter().chain(self.holds.first_end()).chain(self.bells.first_end()).min();
+        next.map_or(Duration::MAX, |next| next.since(now))
+    }
+
+    async fn serve(&mut self, request: Request) {
+        // It may have waited for longer than something had left.
+        self.give_back_expired().await;
+        match request {
+            // It has given up, and claims again or cancels.
+            Request::Acquire(_, answer) if answer.is_closed() => {}
+            Request::Acquire(claims, answer) => {
+                let session = self.shared.session();
+                let attempts = self.acquire(&claims).await;
+                drop(answer.send(attempts.map(|attempts| (session, attempts))));
+            }
+            Request::Cancel(claims, answer) => {
+                let known: Vec<ClaimId> =
+                    claims.into_iter().filter(|claim| self.holds.of(*claim).is_some()).collect();
+                let given_back = self.give_back(&known).await;
+                drop(answer.send(given_back.map(drop)));
+            }
+            Request::Release(grants, answer) => {
+                let released = self.release(&grants).await;
+                drop(answer.send(released));
+            }
+            Request::Renew(grants, answer) => {
+                let renewed = self.renew(&grants).await;
+                drop(answer.send(renewed));
+            }
+        }
+    }
+
+    async fn acquire(&mut self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>> {
+        self.connect().await?;
+        let mut attempts = Vec::with_capacity(claims.len());
+        let mut asked: Vec<(usize, Keys)> = Vec::new();
+        for (at, claim) in claims.iter().enumerate() {
+            let keys = self.place.keys(&claim.name);
+            let attempt = self.without_asking(claim, keys, &asked);
+            if attempt.is_none() {
+                asked.push((at, keys));
+            }
+            attempts.push(attempt);
+        }
+        let mut refused = self.take(claims, &asked, &mut attempts).await?;
+        let unannounced = self.announce(claims, &refused).await;
+        if !unannounced.is_empty() {
+            // What was given back before it was known that somebody waits, nobody tells.
+            refused.retain(|(at, _, _)| !unannounced.iter().any(|(other, _)| at == other));
+            match self.take(claims, &unannounced, &mut attempts).await {
+                Ok(again) => refused.extend(again),
+                // They are refused as before.
+                Err(error) => tracing::debug!(%error, "those who wait could not ask again at once"),
+            }
+        }
+        if let Some((at, keys, taken)) = refused.first() {
+            attempts[*at] = Some(Ok(self.held_by(&claims[*at], *keys, *taken).await));
+        }
+        Ok(attempts.into_iter().map(|attempt| attempt.unwrap_or_else(|| Err(strange("no answer")))).collect())
+    }
+
+    /// Tries to take these, writes down what came of it and returns those that were refused.
+    async fn take(
+        &mut self,
+        claims: &[Claim],
+        asked: &[(usize, Keys)],
+        attempts: &mut [Option<Result<Attempt>>],
+    ) -> Result<Vec<(usize, Keys, Taken)>> {
+        let keys: Vec<Keys> = asked.iter().map(|(_, keys)| *keys).collect();
+        let sent = Boottime::now();
+        let taken = self.ask(async |line, limit| line.take(&keys, limit).await, &keys).await?;
+        let mut refused = Vec::new();
+        for ((at, keys), taken) in asked.iter().zip(taken) {
+            attempts[*at] = Some(match taken {
+                Taken::At(clock) => self.granted(&claims[*at], *keys, clock, sent),
+                Taken::Busy | Taken::Elsewhere => {
+                    refused.push((*at, *keys, taken));
+                    Ok(Attempt::held(None))
+                }
+            });
+        }
+        Ok(refused)
+    }
+
+    /// Lets it be seen that these are waited for, and returns those of which that could not be seen before.
+    async fn announce(&mut self, claims: &[Claim], refused: &[(usize, Keys, Taken)]) -> Vec<(usize, Keys)> {
+        let now = Boottime::now();
+        let room = MOST_LOCKS.saturating_sub(self.bells.len());
+        let wait = refused.iter().filter(|(at, _, _)| claims[*at].may_wait);
+        let wait = wait.filter(|(_, keys, _)| !self.bells.keep(*keys, now)).map(|(at, keys, _)| (*at, *keys));
+        let mut new: Vec<(usize, Keys)> = wait.take(room).collect();
+        if new.is_empty() {
+            return new;
+        }
+        let keys: Vec<Keys> = new.iter().map(|(_, keys)| *keys).collect();
+        match self.ask(async |line, limit| line.hang(&keys, limit).await, &[]).await {
+            Ok(hangs) => {
+                let mut hangs = hangs.into_iter();
+                new.retain(|_| hangs.next() == Some(true));
+                for (at, keys) in &new {
+                    self.bells.hang(claims[*at].name.clone(), *keys, now);
+                }
+                new
+            }
+            Err(error) => {
+                tracing::debug!(%error, "those who wait for a lock are not told and ask by themselves");
+                // Some may hang.
+                self.unhang(&keys).await;
+                Vec::new()
+            }
+        }
+    }
+
+    async fn take_down_bells(&mut self) {
+        let keys = self.bells.take_down(Boottime::now());
+        if !keys.is_empty() {
+            self.unhang(&keys).await;
+        }
+    }
+
+    async fn unhang(&mut self, keys: &[Keys]) {
+        if let Err(error) = self.ask(async |line, limit| line.take_down(keys, limit).await, &[]).await {
+            tracing::debug!(%error, "the session still says that somebody waits");
+        }
+    }
+
+    /// A lock was given back for which somebody here may wait.
+    fn wake(&self, key: i64) {
+        if let (Some(name), Some(events)) = (self.bells.name(key), self.shared.events.get()) {
+            events.hint(name);
+        }
+    }
+
+    /// The answer to what this process knows by itself.
+    fn without_asking(&self, claim: &Claim, keys: Keys, asked: &[(usize, Keys)]) -> Option<Result<Attempt>> {
+        let now = Boottime::now();
+        if let Some(hold) = self.holds.of(claim.id) {
+            let mut grant = hold.grant.clone();
+            grant.expiry = Expiry::In(hold.ends.since(now));
+            return Some(Ok(Attempt::Granted(grant)));
+        }
+        if let Some(hold) = self.holds.at(keys) {
+            if hold.claim.name == claim.name {
+                return Some(Ok(Attempt::held(Some((*hold.claim.holder).clone()))));
+            }
+            return Some(Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "this lock has the same key as {:?}, which this process holds: {}",
+                    hold.claim.name.as_str(),
+                    keys.key
+                ),
+            )));
+        }
+        if asked.iter().any(|(_, other)| other.key == keys.key) {
+            return Some(Ok(Attempt::held(None)));
+        }
+        if self.no_grants_before > now {
+            return Some(Ok(Attempt::Busy(Busy::Grace { remaining: self.no_grants_before.since(now) })));
+        }
+        if self.holds.len() + asked.len() >= MOST_LOCKS {
+            return Some(Err(Error::new(
+                ErrorKind::StoreFull,
+                format!(
+                    "this process holds {MOST_LOCKS} locks, and more are not allowed in mode=session: they take up memory that the server \
+                     has set aside for the locks of all its tables; use mode=lease"
+                ),
+            )));
+        }
+        None
+    }
+
+    fn granted(&mut self, claim: &Claim, keys: Keys, clock: i64, sent: Boottime) -> Result<Attempt> {
+        let first = u64::try_from(clock).ok().and_then(FencingToken::new);
+        let tokens = first.and_then(|first| TokenBlock::new(first, BLOCK)).ok_or_else(|| strange(clock))?;
+        let ttl = claim.ttl.unwrap_or_else(|| self.place.max_ttl());
+        let grant = Grant::new(claim, tokens, Expiry::In(ttl));
+        self.holds.insert(Hold { claim: claim.clone(), grant: grant.clone(), keys, ends: sent.after(ttl) });
+        Ok(Attempt::Granted(grant))
+    }
+
+    /// Who holds what was refused, as it was a moment ago if that was asked then.
+    async fn held_by(&mut self, claim: &Claim, keys: Keys, taken: Taken) -> Attempt {
+        let now = Boottime::now();
+        if let Some((at, about, who)) = &self.asked_who
+            && now.since(*at) < ASKED_EVERY
+        {
+            return Attempt::held(who.clone().filter(|_| *about == keys));
+        }
+        // That it is held is known. A role that may not see by whom has to do without.
+        let who = match self.ask(async |line, limit| line.holder(keys, taken, limit).await, &[]).await {
+            Ok(who) => who,
+            Err(error) => {
+                tracing::debug!(%error, "who holds a lock could not be asked");
+                None
+            }
+        };
+        if let (Taken::Elsewhere, Some(who)) = (taken, &who) {
+            tracing::warn!(lock = claim.name.as_str(), key = keys.key, %who, "the key of a lock is held by somebody else");
+        }
+        self.asked_who = Some((now, keys, who.clone()));
+        Attempt::held(who)
+    }
+
+    async fn release(&mut self, grants: &[Grant]) -> Result<Vec<Released>> {
+        let held: Vec<bool> = grants.iter().map(|grant| self.holds.same(grant).is_some()).collect();
+        let claims: Vec<ClaimId> =
+            grants.iter().zip(&held).filter(|(_, held)| **held).map(|(grant, _)| grant.claim).collect();
+        let mut given_back = self.give_back(&claims).await?.into_iter();
+        let released = |held: bool| match held && given_back.next() == Some(true) {
+            true => Released::Done,
+            false => Released::NotHeld,
+        };
+        Ok(held.into_iter().map(released).collect())
+    }
+
+    async fn renew(&mut self, grants: &[Grant]) -> Result<Vec<Renewed>> {
+        let sent = Boottime::now();
+        if grants.iter().any(|grant| self.holds.same(grant).is_some()) {
+            self.ask(async |line, limit| line.touch(limit).await, &[]).await?;
+        }
+        let renew = |grant: &Grant| match self.holds.same(grant) {
+            Some(hold) => {
+                let ttl = hold.claim.ttl.unwrap_or_else(|| self.place.max_ttl());
+                hold.ends = sent.after(ttl);
+                Renewed::Extended(Expiry::In(ttl))
+            }
+            None => Renewed::Lost(LossReason::SessionGone),
+        };
+        Ok(grants.iter().map(renew).collect())
+    }
+
+    async fn give_back_expired(&mut self) {
+        let expired = self.holds.expired(Boottime::now());
+        if let Err(error) = self.give_back(&expired).await {
+            tracing::debug!(%error, "what nobody renewed could not be given back");
+        }
+    }
+
+    /// Frees these, and says of each whether it was still there. All of them are known.
+    async fn give_back(&mut self, claims: &[ClaimId]) -> Result<Vec<bool>> {
+        let holds: Vec<Hold> = claims.iter().filter_map(|claim| self.holds.remove(*claim)).collect();
+        if holds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<(Keys, i64)> = holds
+            .iter()
+            .map(|hold| (hold.keys, i64::try_from(hold.grant.tokens.last().get()).unwrap_or(i64::MAX)))
+            .collect();
+        let given_back = self.ask(async |line, limit| line.give_back(&keys, limit).await, &[]).await;
+        let Err(error) = given_back else { return given_back };
+        // No room to look whether anybody waits: nobody is told, and some may be free already.
+        let keys: Vec<Keys> = holds.iter().map(|hold| hold.keys).collect();
+        match self.ask(async |line, limit| line.free(&keys, limit).await, &[]).await {
+            Ok(()) => Ok(holds.iter().map(|_| true).collect()),
+            Err(_) => {
+                // A session that is ended has nothing.
+                self.lose_all();
+                Err(error)
+            }
+        }
+    }
+
+    /// Does something over the session that there is. After an error that leaves it alive, none of `taken` is held.
+    async fn ask<T>(
+        &mut self,
+        act: impl AsyncFnOnce(&mut Line, Duration) -> Result<T>,
+        taken: &[Keys],
+    ) -> Result<T> {
+        let now = Boottime::now();
+        let limit = self.holds.last_end().map_or(PATIENCE, |end| end.since(now).max(PATIENCE));
+        let Some(line) = &mut self.line else {
+            return Err(Error::new(ErrorKind::Unavailable, "the session is gone"));
+        };
+        let done = act(line, limit).await;
+        // An advisory lock outlives the statement that failed after it.
+        let undo = done.is_err() && !line.is_over() && !taken.is_empty();
+        let is_known = !undo || line.free(taken, limit).await.is_ok();
+        if line.is_over() || !is_known {
+            self.lose_all();
+        }
+        done
+    }
+
+    async fn keep_alive(&mut self) {
+        let due = self
+            .line
+            .as_ref()
+            .is_some_and(|line| Boottime::now().since(line.used_at()) >= self.place.max_ttl() / 3);
+        if due && let Err(error) = self.ask(async |line, limit| line.touch(limit).await, &[]).await {
+            tracing::debug!(%error, "the session did not answer");
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        if self.line.is_none() {
+            let (line, look) = Line::connect(&self.place).await?;
+            self.no_grants_before = match self.place.options.restart_grace {
+                true => self.known.see(&look, self.place.max_ttl()),
+                false => Boottime::from_nanos(0),
+            };
+            self.line = Some(line);
+        }
+        Ok(())
+    }
+
+    /// The session is gone, and with it all that was held in it.
+    fn lose_all(&mut self) {
+        self.line = None;
+        self.shared.gone.fetch_add(1, Ordering::AcqRel);
+        self.bells.clear();
+        for hold in self.holds.drain() {
+            if let Some(events) = self.shared.events.get() {
+                let last = hold.grant.tokens.last();
+                events.lost(hold.claim.name, hold.claim.id, Some(last), LossReason::SessionGone);
+            }
+        }
+    }
+}
