@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::live::{Live, TICK};
 use crate::process::{cargo, follow_tests, output, run, run_tests};
 use crate::report::{self, Environment, Record, proven};
-use crate::servers::{self, Servers};
+use crate::servers;
 use crate::totals::Totals;
 use crate::workspace::{backends, root};
 
@@ -186,32 +186,8 @@ fn show(kit: &mut Command, live: &mut Live) -> Result<Totals> {
     Ok(totals)
 }
 
-/// How often CI runs each case on a backend that needs no server, beyond the once of `cargo xtask test`. On servers a case takes longer.
-const REPEATS: &str = "1";
-
 /// How many cases run at a time: they mostly wait, for expiries and graces.
 pub(crate) const AT_A_TIME: (&str, &str) = ("LOCKS_CONFORMANCE_AT_A_TIME", "4");
-
-/// How many seeds of the simulation CI tries, beyond those of `cargo xtask test`.
-const SEEDS: &str = "10000";
-
-/// What CI runs beyond the tests, which contain every case, every broken backend and the first seeds once.
-///
-/// # Errors
-///
-/// If a case or a seed fails.
-pub(crate) fn again(_: &Servers) -> Result<()> {
-    let mut totals = Totals::default();
-    for backend in servers::backends_without()? {
-        let package = format!("locks-backend-{backend}");
-        let mut kit = cargo(["test", "--locked", "--package", &package, "--test", "conformance"]);
-        kit.env("LOCKS_CONFORMANCE_REPEAT", REPEATS).env(AT_A_TIME.0, AT_A_TIME.1);
-        totals += run_tests(&mut kit)?;
-    }
-    let mut simulation = cargo(["test", "--locked", "--package", "locks-api", "--lib", "simulation"]);
-    totals += run_tests(simulation.env("LOCKS_SIM_SEEDS", SEEDS))?;
-    totals.close()
-}
 
 #[cfg(test)]
 mod tests {
