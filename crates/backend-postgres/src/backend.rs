@@ -138,6 +138,22 @@ impl PostgresBackend {
         self.ask_by(Way::Steps, statement, arguments, limit).await
     }
 
+    /// The same for what is not to be given up because somebody has the row of a lock for a moment, or because hundreds have it one after the other. Others
+    /// have their turn between two tries.
+    async fn ask_until_unlocked(
+        &self,
+        statement: &Arc<str>,
+        arguments: impl Fn(i64, &mut Bound) + Send + Sync,
+        step: &Step,
+    ) -> std::result::Result<Vec<PgRow>, Refusal> {
+        loop {
+            match self.ask(statement, &arguments, step.limit).await {
+                Err(refusal) if refusal.is_locked && Boottime::now() < step.until => {}
+                rows => return rows,
+            }
+        }
+    }
+
     async fn ask_by(
         &self,
         way: Way,
@@ -160,21 +176,26 @@ impl PostgresBackend {
         grant: &Grant,
         more: impl Fn(i64, &mut Bound) + Send + Sync,
     ) -> Result<Released> {
-        let rows = self
-            .ask(
-                statement,
-                |epoch, bound| {
-                    bound.grant(grant);
-                    more(epoch, bound);
-                },
-                patience(ttl(grant).into_iter()),
-            )
-            .await?;
+        self.with_grant_in(&Step::begin(patience(ttl(grant).into_iter())), statement, grant, more).await
+    }
+
+    async fn with_grant_in(
+        &self,
+        step: &Step,
+        statement: &Arc<str>,
+        grant: &Grant,
+        more: impl Fn(i64, &mut Bound) + Send + Sync,
+    ) -> Result<Released> {
+        let bind = |epoch: i64, bound: &mut Bound| {
+            bound.grant(grant);
+            more(epoch, bound);
+        };
+        let rows = self.ask_until_unlocked(statement, bind, step).await?;
         Answer(only(&rows)?).released()?.ok_or_else(|| strange("locked"))
     }
 
     async fn cancel_some(&self, claims: &[Claim]) -> Result<Vec<Result<()>>> {
-        let limit = patience(claims.iter().filter_map(|claim| claim.ttl));
+        let step = Step::begin(patience(claims.iter().filter_map(|claim| claim.ttl)));
         let sql = self.link.sql();
         let mut cancelled: Vec<Result<bool>> = vec![Ok(false)];
         if claims.len() > 1 {
@@ -183,7 +204,7 @@ impl PostgresBackend {
                 bound.add(claims.iter().map(|claim| record::uuid(claim.id)).collect::<Vec<_>>());
                 bound.add(epoch);
             };
-            let rows = each(self.ask(&sql.cancel_all, bind, limit).await?, claims.len())?;
+            let rows = each(self.ask(&sql.cancel_all, bind, step.limit).await?, claims.len())?;
             cancelled = rows.iter().map(|row| Ok(Answer(row).released()?.is_some())).collect();
         }
         for (claim, done) in claims.iter().zip(&mut cancelled) {
@@ -191,7 +212,11 @@ impl PostgresBackend {
                 let bind = |epoch: i64, bound: &mut Bound| {
                     bound.add(claim.name.as_str()).add(record::uuid(claim.id)).add(epoch);
                 };
-                *done = self.ask(&sql.cancel, bind, limit).await.map(|_| true).map_err(Error::from);
+                *done = self
+                    .ask_until_unlocked(&sql.cancel, bind, &step)
+                    .await
+                    .map(|_| true)
+                    .map_err(Error::from);
             }
         }
         self.link.listener().forget(claims.iter().map(|claim| claim.id));
@@ -199,21 +224,21 @@ impl PostgresBackend {
     }
 
     async fn release_some(&self, grants: &[Grant]) -> Result<Vec<Result<Released>>> {
-        let limit = patience(grants.iter().filter_map(ttl));
+        let step = Step::begin(patience(grants.iter().filter_map(ttl)));
         let sql = self.link.sql();
         if let [grant] = grants {
-            return Ok(vec![self.release_one(grant, limit).await]);
+            return Ok(vec![self.release_one(grant, &step).await]);
         }
         let bind = |epoch: i64, bound: &mut Bound| {
             bound.grants(grants);
             bound.add(epoch);
         };
-        let rows = each(self.ask(&sql.release_all, bind, limit).await?, grants.len())?;
+        let rows = each(self.ask(&sql.release_all, bind, step.limit).await?, grants.len())?;
         let mut released = Vec::with_capacity(grants.len());
         for (grant, row) in grants.iter().zip(&rows) {
             released.push(match Answer(row).released() {
                 Ok(None) => {
-                    let alone = self.with_grant(&sql.release, grant, |epoch, bound| {
+                    let alone = self.with_grant_in(&step, &sql.release, grant, |epoch, bound| {
                         bound.add(false).add(epoch);
                     });
                     alone.await
@@ -226,24 +251,24 @@ impl PostgresBackend {
     }
 
     /// In one plain statement, if that will do: one for a lock that nobody waits for, another one for a lock that was awaited lately.
-    async fn release_one(&self, grant: &Grant, limit: Duration) -> Result<Released> {
+    async fn release_one(&self, grant: &Grant, step: &Step) -> Result<Released> {
         let sql = self.link.sql();
         let rows = if self.contention.is_likely(&grant.name) {
             let bind = |epoch: i64, bound: &mut Bound| {
                 bound.grant(grant).add(epoch);
             };
-            self.ask(&sql.hand_on, bind, limit).await?
+            self.ask_until_unlocked(&sql.hand_on, bind, step).await?
         } else {
             let bind = |_, bound: &mut Bound| {
                 bound.grant(grant);
             };
-            self.ask(&sql.release_free, bind, limit).await?
+            self.ask_until_unlocked(&sql.release_free, bind, step).await?
         };
         if let Some(row) = rows.first() {
             return Answer(row).released()?.ok_or_else(|| strange("locked"));
         }
         self.contention.note(&grant.name);
-        self.with_grant(&sql.release, grant, |epoch, bound| {
+        self.with_grant_in(step, &sql.release, grant, |epoch, bound| {
             bound.add(false).add(epoch);
         })
         .await
@@ -442,6 +467,20 @@ pub(crate) fn only(rows: &[PgRow]) -> Result<&PgRow> {
 /// A row for each of so many.
 pub(crate) fn each(rows: Vec<PgRow>, count: usize) -> Result<Vec<PgRow>> {
     if rows.len() == count { Ok(rows) } else { Err(strange(format!("{} rows for {count}", rows.len()))) }
+}
+
+/// For how long the parts of a step are tried.
+struct Step {
+    /// How long an answer may take.
+    limit: Duration,
+    /// When nothing is tried again.
+    until: Boottime,
+}
+
+impl Step {
+    fn begin(limit: Duration) -> Self {
+        Self { limit, until: Boottime::now().after(limit) }
+    }
 }
 
 /// How long to wait for the answer to what is no step of a lock.

@@ -102,6 +102,51 @@ async fn a_locked_row_holds_up_its_own_lock_alone() {
     held.release().await.unwrap();
 }
 
+/// Longer than a statement waits for a row, and no longer than a step may take: whoever gives locks back hears of no trouble. So it is when hundreds get in
+/// line at once, each of whom has the row for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_locked_for_a_moment_costs_no_release() {
+    let url = ready().await;
+    let (one, two) = (connect(&url), connect(&url));
+    let hold = |name: &str| {
+        let lock = one.lock(name).ttl(Duration::from_secs(4));
+        async move { lock.acquire().await.unwrap() }
+    };
+    // It has been waited for, so it is given back by another statement.
+    let awaited = hold("awaited").await;
+    let next = tokio::spawn({
+        let lock = two.lock("awaited");
+        async move { lock.acquire().await }
+    });
+    eventually_wait(&one, "awaited", 1).await;
+    awaited.release().await.unwrap();
+    let awaited = next.await.unwrap().unwrap();
+    let waits = tokio::spawn({
+        let lock = one.lock("awaited");
+        async move { lock.acquire().await }
+    });
+    eventually_wait(&one, "awaited", 1).await;
+    let mut many = Vec::new();
+    for number in 0..5 {
+        many.push(hold(&format!("many {number}")).await);
+    }
+    let alone = hold("alone").await;
+
+    let mut connection = client(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let rows = format!("SELECT FROM {}.lock FOR UPDATE", schema_of(&url));
+    transaction.execute(raw_sql(AssertSqlSafe(rows))).await.unwrap();
+    let begun = Instant::now();
+    let mut releases = vec![tokio::spawn(awaited.release()), tokio::spawn(alone.release())];
+    releases.extend(many.into_iter().map(|guard| tokio::spawn(guard.release())));
+    pause(Duration::from_millis(700).saturating_sub(begun.elapsed())).await;
+    transaction.rollback().await.unwrap();
+    for release in releases {
+        release.await.unwrap().unwrap();
+    }
+    waits.await.unwrap().unwrap().release().await.unwrap();
+}
+
 /// Defaults of a role that would break locks which rely on the usual ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_defaults_of_a_role_change_nothing() {
