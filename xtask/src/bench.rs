@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use locks_test_servers::{Mode, SERVERS_VARIABLE};
 
 use crate::markdown::with_part;
 use crate::process::{cargo, run};
 use crate::satellite::{BENCH, cargo_in};
+use crate::servers::Servers;
 use crate::workspace::root;
 
 /// The stores that are servers. Each has tools of its own.
@@ -46,6 +48,8 @@ pub(crate) fn run_and_report(args: &Args) -> Result<()> {
     run(cargo_in(BENCH, ["build", "--bins"])?.args(profile))?;
     let table = root().join("target/bench.md");
     let mut bench = cargo_in(BENCH, ["run", "--quiet"])?;
+    // A container would be measured, too.
+    bench.env(SERVERS_VARIABLE, Mode::Native.to_string());
     bench.args(profile).arg("--");
     bench.arg("--tools").arg(build.tools()).arg("--table").arg(&table);
     for (store, tools) in with {
@@ -74,8 +78,9 @@ pub(crate) fn run_and_report(args: &Args) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As [`run_and_report`].
-pub(crate) fn smoke() -> Result<()> {
+/// As [`run_and_report`], or if a server program is missing.
+pub(crate) fn smoke(servers: &Servers) -> Result<()> {
+    servers.in_mode(Mode::Native).prepare(&SERVERS.map(str::to_owned))?;
     run_and_report(&Args { quick: true, dev: true, write: false, only: None })
 }
 

@@ -20,7 +20,7 @@ const STEPS: [(&str, Step); 9] = [
     ("features", |_| features::check()),
     ("deny", |_| deny::check()),
     ("examples", |_| examples::run_all()),
-    ("bench", |_| bench::smoke()),
+    ("bench", bench::smoke),
     ("other servers", other_servers::test),
     ("test", test::run),
 ];
