@@ -20,6 +20,9 @@ const RUNS: [&str; 4] = [
     "sound-flock::crash::a_killed_holder_frees_the_lock",
 ];
 
+/// How often a broken backend may get away with it.
+const TRIES: usize = 5;
+
 fn main() -> ExitCode {
     let suite = broken::suite();
     if let Some(code) = suite.play_role() {
@@ -41,8 +44,15 @@ fn a_violation_is_drawn_where_it_was_seen() -> Result<(), Failed> {
     for run in RUNS {
         let mut kit = Command::new("/proc/self/exe");
         kit.args(["--exact", run]).env(AS_A_KIT, "1").env("LOCKS_CONFORMANCE_RECORD", records.path());
-        let output = kit.output()?;
-        let is_right = output.status.success() != run.starts_with("no-op-lock");
+        let is_broken = run.starts_with("no-op-lock");
+        let mut output = kit.output()?;
+        // That two tasks of a crowd are inside at once is a matter of chance.
+        for _ in 1..TRIES {
+            if is_broken && output.status.success() {
+                output = kit.output()?;
+            }
+        }
+        let is_right = output.status.success() != is_broken;
         check(is_right, format!("{run}: {}", String::from_utf8_lossy(&output.stdout)))?;
     }
     let said = report(records.path())?;

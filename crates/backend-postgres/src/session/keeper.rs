@@ -10,13 +10,14 @@ use locks_api::{Boottime, Busy, Error, ErrorKind, FencingToken, Holder, LossReas
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::bells::Bells;
 use super::holds::{Hold, Holds};
 use super::key::Keys;
-use super::line::{Line, Taken};
+use super::line::{Line, Taken, Wanted};
 use super::server::Known;
+use super::waiters::Waiters;
 use super::{MOST_LOCKS, Place};
 use crate::backend::PATIENCE;
+use crate::contention::Contention;
 use crate::error::strange;
 
 /// What the task is asked to do. Whoever asked may be gone by the time that it is done.
@@ -58,7 +59,9 @@ pub(crate) struct Keeper {
     requests: mpsc::UnboundedReceiver<Request>,
     line: Option<Line>,
     holds: Holds,
-    bells: Bells,
+    waiters: Waiters,
+    /// Which locks were awaited lately.
+    contention: Contention,
     known: Known,
     /// Until then nothing is granted in this session.
     no_grants_before: Boottime,
@@ -68,7 +71,8 @@ pub(crate) struct Keeper {
 
 enum Next {
     Asked(Option<Request>),
-    Rung(i64),
+    /// The lock with this key was given back.
+    Told(i64),
     Gone,
 }
 
@@ -84,7 +88,8 @@ impl Keeper {
             requests,
             line: None,
             holds: Holds::default(),
-            bells: Bells::default(),
+            waiters: Waiters::default(),
+            contention: Contention::default(),
             known: Known::default(),
             no_grants_before: Boottime::from_nanos(0),
             asked_who: None,
@@ -95,11 +100,11 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         loop {
             self.give_back_expired().await;
-            self.take_down_bells().await;
+            self.ask_for_waiters().await;
             match timeout(self.next_duty(), Self::next(&mut self.requests, &mut self.line)).await {
                 Ok(Next::Asked(Some(request))) => self.serve(request).await,
                 Ok(Next::Asked(None)) => break,
-                Ok(Next::Rung(key)) => self.wake(key),
+                Ok(Next::Told(key)) => self.waiters.ask_now(key),
                 Ok(Next::Gone) => self.lose_all(),
                 Err(_) => self.keep_alive().await,
             }
@@ -113,7 +118,7 @@ impl Keeper {
         let Some(line) = line else { return Next::Asked(requests.recv().await) };
         tokio::select! {
             request = requests.recv() => Next::Asked(request),
-            key = line.heard() => key.map_or(Next::Gone, Next::Rung),
+            key = line.heard() => key.map_or(Next::Gone, Next::Told),
         }
     }
 
@@ -121,7 +126,7 @@ impl Keeper {
     fn next_duty(&self) -> Duration {
         let now = Boottime::now();
         let alive = self.line.as_ref().map(|line| line.used_at().after(self.place.max_ttl() / 3));
-        let next = alive.into_iter().chain(self.holds.first_end()).chain(self.bells.first_end()).min();
+        let next = alive.into_iter().chain(self.holds.first_end()).chain(self.waiters.first_due()).min();
         next.map_or(Duration::MAX, |next| next.since(now))
     }
 
@@ -137,6 +142,9 @@ impl Keeper {
                 drop(answer.send(attempts.map(|attempts| (session, attempts))));
             }
             Request::Cancel(claims, answer) => {
+                let in_vain: Vec<Keys> =
+                    claims.iter().filter_map(|claim| self.waiters.remove(*claim)).collect();
+                self.withdraw(&in_vain).await;
                 let known: Vec<ClaimId> =
                     claims.into_iter().filter(|claim| self.holds.of(*claim).is_some()).collect();
                 let given_back = self.give_back(&known).await;
@@ -165,19 +173,28 @@ impl Keeper {
             }
             attempts.push(attempt);
         }
-        let mut refused = self.take(claims, &asked, &mut attempts).await?;
-        let unannounced = self.announce(claims, &refused).await;
-        if !unannounced.is_empty() {
-            // What was given back before it was known that somebody waits, nobody tells.
-            refused.retain(|(at, _, _)| !unannounced.iter().any(|(other, _)| at == other));
-            match self.take(claims, &unannounced, &mut attempts).await {
-                Ok(again) => refused.extend(again),
-                // They are refused as before.
-                Err(error) => tracing::debug!(%error, "those who wait could not ask again at once"),
-            }
+        let waits = |at: usize, keys| claims[at].may_wait && self.waiters.may_wait(keys);
+        // What was free when it was last wanted is tried in fewer words.
+        let (mut waiting, plain): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|(at, keys)| waits(*at, *keys) && self.is_awaited(&claims[*at], *keys));
+        let mut refused = self.take(claims, &plain, &mut attempts).await?;
+        let waits = |at: usize, keys| claims[at].may_wait && self.waiters.may_wait(keys);
+        waiting.extend(
+            refused.extract_if(.., |(at, keys, _)| waits(*at, *keys)).map(|(at, keys, _)| (at, keys)),
+        );
+        refused.extend(self.take_or_wait(claims, &waiting, &mut attempts).await?);
+        let granted = claims.iter().zip(&attempts);
+        for (claim, _) in granted.filter(|(_, attempt)| matches!(attempt, Some(Ok(Attempt::Granted(_))))) {
+            self.contention.forget(&claim.name);
         }
         if let Some((at, keys, taken)) = refused.first() {
-            attempts[*at] = Some(Ok(self.held_by(&claims[*at], *keys, *taken).await));
+            let by = self.who_holds(&claims[*at], *keys, *taken).await;
+            if let Some(Ok(Attempt::Busy(Busy::Held { by: who }) | Attempt::Queued { by: who, .. })) =
+                &mut attempts[*at]
+            {
+                *who = by;
+            }
         }
         Ok(attempts.into_iter().map(|attempt| attempt.unwrap_or_else(|| Err(strange("no answer")))).collect())
     }
@@ -205,52 +222,92 @@ impl Keeper {
         Ok(refused)
     }
 
-    /// Lets it be seen that these are waited for, and returns those of which that could not be seen before.
-    async fn announce(&mut self, claims: &[Claim], refused: &[(usize, Keys, Taken)]) -> Vec<(usize, Keys)> {
-        let now = Boottime::now();
-        let room = MOST_LOCKS.saturating_sub(self.bells.len());
-        let wait = refused.iter().filter(|(at, _, _)| claims[*at].may_wait);
-        let wait = wait.filter(|(_, keys, _)| !self.bells.keep(*keys, now)).map(|(at, keys, _)| (*at, *keys));
-        let mut new: Vec<(usize, Keys)> = wait.take(room).collect();
-        if new.is_empty() {
-            return new;
+    fn is_awaited(&self, claim: &Claim, keys: Keys) -> bool {
+        self.waiters.is_announced(keys) || self.contention.is_likely(&claim.name)
+    }
+
+    /// The same with those that wait if they are refused.
+    async fn take_or_wait(
+        &mut self,
+        claims: &[Claim],
+        asked: &[(usize, Keys)],
+        attempts: &mut [Option<Result<Attempt>>],
+    ) -> Result<Vec<(usize, Keys, Taken)>> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
         }
-        let keys: Vec<Keys> = new.iter().map(|(_, keys)| *keys).collect();
-        match self.ask(async |line, limit| line.hang(&keys, limit).await, &[]).await {
-            Ok(hangs) => {
-                let mut hangs = hangs.into_iter();
-                new.retain(|_| hangs.next() == Some(true));
-                for (at, keys) in &new {
-                    self.bells.hang(claims[*at].name.clone(), *keys, now);
+        let mut room = MOST_LOCKS.saturating_sub(self.waiters.len());
+        let mut wanted = Vec::with_capacity(asked.len());
+        for (_, keys) in asked {
+            let is_announced = self.waiters.is_announced(*keys);
+            wanted.push(Wanted { keys: *keys, is_announced, may_announce: is_announced || room > 0 });
+            room = room.saturating_sub(usize::from(!is_announced));
+        }
+        let keys: Vec<Keys> = asked.iter().map(|(_, keys)| *keys).collect();
+        let sent = Boottime::now();
+        let taken =
+            match self.ask(async |line, limit| line.take_or_announce(&wanted, limit).await, &keys).await {
+                Ok(taken) => taken,
+                Err(error) if self.line.is_none() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "those who wait for a lock are not told and ask by themselves");
+                    self.withdraw(&keys).await;
+                    let refused = self.take(claims, asked, attempts).await?;
+                    for (at, keys, taken) in &refused {
+                        attempts[*at] = Some(Ok(self.waits(&claims[*at], *keys, false, *taken)));
+                    }
+                    return Ok(refused);
                 }
-                new
-            }
-            Err(error) => {
-                tracing::debug!(%error, "those who wait for a lock are not told and ask by themselves");
-                // Some may hang.
-                self.unhang(&keys).await;
-                Vec::new()
+            };
+        let mut refused = Vec::new();
+        for ((at, keys), (taken, is_announced)) in asked.iter().zip(taken) {
+            let claim = &claims[*at];
+            attempts[*at] = Some(match taken {
+                Taken::At(clock) => {
+                    self.waiters.withdrawn(*keys);
+                    self.granted(claim, *keys, clock, sent)
+                }
+                Taken::Busy | Taken::Elsewhere => {
+                    refused.push((*at, *keys, taken));
+                    Ok(self.waits(claim, *keys, is_announced, taken))
+                }
+            });
+        }
+        Ok(refused)
+    }
+
+    fn waits(&mut self, claim: &Claim, keys: Keys, is_announced: bool, taken: Taken) -> Attempt {
+        self.contention.note(&claim.name);
+        self.waiters.refused(claim, keys, is_announced, taken);
+        Attempt::queued(None, None)
+    }
+
+    /// Asks for the locks that may be free by now, for those who wait for them.
+    async fn ask_for_waiters(&mut self) {
+        let mut due = self.waiters.due(Boottime::now());
+        // The server would let the session have once more what it has.
+        due.retain(|(_, keys)| self.holds.at(*keys).is_none());
+        let (claims, keys): (Vec<Claim>, Vec<Keys>) = due.into_iter().unzip();
+        let asked: Vec<(usize, Keys)> = keys.into_iter().enumerate().collect();
+        let mut attempts: Vec<Option<Result<Attempt>>> = claims.iter().map(|_| None).collect();
+        let sent = Boottime::now();
+        if let Err(error) = self.take_or_wait(&claims, &asked, &mut attempts).await {
+            tracing::debug!(%error, "those who wait could not ask");
+        }
+        for attempt in attempts.into_iter().flatten() {
+            if let (Ok(Attempt::Granted(grant)), Some(events)) = (attempt, self.shared.events.get()) {
+                events.granted(grant, Some(sent));
             }
         }
     }
 
-    async fn take_down_bells(&mut self) {
-        let keys = self.bells.take_down(Boottime::now());
-        if !keys.is_empty() {
-            self.unhang(&keys).await;
+    /// Lets the session say no more that somebody waits for these.
+    async fn withdraw(&mut self, keys: &[Keys]) {
+        if keys.is_empty() || self.line.is_none() {
+            return;
         }
-    }
-
-    async fn unhang(&mut self, keys: &[Keys]) {
-        if let Err(error) = self.ask(async |line, limit| line.take_down(keys, limit).await, &[]).await {
+        if let Err(error) = self.ask(async |line, limit| line.withdraw(keys, limit).await, &[]).await {
             tracing::debug!(%error, "the session still says that somebody waits");
-        }
-    }
-
-    /// A lock was given back for which somebody here may wait.
-    fn wake(&self, key: i64) {
-        if let (Some(name), Some(events)) = (self.bells.name(key), self.shared.events.get()) {
-            events.hint(name);
         }
     }
 
@@ -298,17 +355,18 @@ impl Keeper {
         let tokens = first.and_then(|first| TokenBlock::new(first, BLOCK)).ok_or_else(|| strange(clock))?;
         let ttl = claim.ttl.unwrap_or_else(|| self.place.max_ttl());
         let grant = Grant::new(claim, tokens, Expiry::In(ttl));
+        self.waiters.remove(claim.id);
         self.holds.insert(Hold { claim: claim.clone(), grant: grant.clone(), keys, ends: sent.after(ttl) });
         Ok(Attempt::Granted(grant))
     }
 
     /// Who holds what was refused, as it was a moment ago if that was asked then.
-    async fn held_by(&mut self, claim: &Claim, keys: Keys, taken: Taken) -> Attempt {
+    async fn who_holds(&mut self, claim: &Claim, keys: Keys, taken: Taken) -> Option<Holder> {
         let now = Boottime::now();
         if let Some((at, about, who)) = &self.asked_who
             && now.since(*at) < ASKED_EVERY
         {
-            return Attempt::held(who.clone().filter(|_| *about == keys));
+            return who.clone().filter(|_| *about == keys);
         }
         // That it is held is known. A role that may not see by whom has to do without.
         let who = match self.ask(async |line, limit| line.holder(keys, taken, limit).await, &[]).await {
@@ -322,7 +380,7 @@ impl Keeper {
             tracing::warn!(lock = claim.name.as_str(), key = keys.key, %who, "the key of a lock is held by somebody else");
         }
         self.asked_who = Some((now, keys, who.clone()));
-        Attempt::held(who)
+        who
     }
 
     async fn release(&mut self, grants: &[Grant]) -> Result<Vec<Released>> {
@@ -371,6 +429,8 @@ impl Keeper {
             .map(|hold| (hold.keys, i64::try_from(hold.grant.tokens.last().get()).unwrap_or(i64::MAX)))
             .collect();
         let given_back = self.ask(async |line, limit| line.give_back(&keys, limit).await, &[]).await;
+        // Nobody tells this session what it has done itself.
+        holds.iter().for_each(|hold| self.waiters.ask_now(hold.keys.key));
         let Err(error) = given_back else { return given_back };
         // No room to look whether anybody waits: nobody is told, and some may be free already.
         let keys: Vec<Keys> = holds.iter().map(|hold| hold.keys).collect();
@@ -431,7 +491,11 @@ impl Keeper {
     fn lose_all(&mut self) {
         self.line = None;
         self.shared.gone.fetch_add(1, Ordering::AcqRel);
-        self.bells.clear();
+        if self.waiters.clear()
+            && let Some(events) = self.shared.events.get()
+        {
+            events.resync();
+        }
         for hold in self.holds.drain() {
             if let Some(events) = self.shared.events.get() {
                 let last = hold.grant.tokens.last();

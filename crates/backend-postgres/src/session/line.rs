@@ -36,6 +36,18 @@ pub(crate) struct Line {
     used_at: Boottime,
     is_listening: bool,
     is_over: bool,
+    /// Among those who wait, one of [`PLACES`].
+    place: i64,
+}
+
+/// A lock that somebody may wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) keys: Keys,
+    /// Whether the session says already that somebody waits.
+    pub(crate) is_announced: bool,
+    /// Whether it may say so.
+    pub(crate) may_announce: bool,
 }
 
 /// What came of a try.
@@ -75,7 +87,15 @@ impl Line {
             }
             let pool = pool.clone();
             Ok((
-                Self { listener, pool, pid: look.pid, used_at: sent, is_listening: false, is_over: false },
+                Self {
+                    listener,
+                    pool,
+                    pid: look.pid,
+                    used_at: sent,
+                    is_listening: false,
+                    is_over: false,
+                    place: fastrand::i64(1..=PLACES),
+                },
                 look,
             ))
         };
@@ -102,32 +122,53 @@ impl Line {
         None
     }
 
-    /// Hangs the bell of each, and listens to all bells. Whether it hangs now: not while somebody rings it.
-    pub(crate) async fn hang(&mut self, keys: &[Keys], limit: Duration) -> Result<Vec<bool>> {
-        if !self.is_listening {
-            let sent = Boottime::now();
-            match timeout(limit, self.listener.listen(CHANNEL)).await {
-                Ok(Ok(())) => self.used_at = sent,
-                Ok(Err(error)) => {
-                    self.is_over = ends_connection(&error);
-                    return Err(classify(error));
-                }
-                Err(_) => {
-                    self.is_over = true;
-                    return Err(silent(limit));
-                }
-            }
-            self.is_listening = true;
-        }
-        let bells: Vec<i64> = keys.iter().map(|keys| keys.bell).collect();
-        let rows = self.ask(query(HANG).bind(bells), limit).await?;
-        each(rows, keys.len())?.iter().map(|row| Answer(row).get("hangs")).collect()
+    /// Tries to take each, without waiting, and says of those that it can't have that somebody waits, if that is wanted. Then it tries once more, since nobody
+    /// told when a lock was given back just before. What was waited for and is had is announced no more.
+    pub(crate) async fn take_or_announce(
+        &mut self,
+        wanted: &[Wanted],
+        limit: Duration,
+    ) -> Result<Vec<(Taken, bool)>> {
+        self.listen(limit).await?;
+        let keys = |key: fn(&Keys) -> i64| wanted.iter().map(|wanted| key(&wanted.keys)).collect::<Vec<_>>();
+        let statement = query(TAKE_OR_ANNOUNCE)
+            .bind(keys(|keys| keys.key))
+            .bind(keys(|keys| keys.witness))
+            .bind(keys(|keys| keys.bell))
+            .bind(wanted.iter().map(|wanted| wanted.is_announced).collect::<Vec<_>>())
+            .bind(wanted.iter().map(|wanted| wanted.may_announce).collect::<Vec<_>>())
+            .bind(self.place);
+        let rows = each(self.ask(statement, limit).await?, wanted.len())?;
+        rows.iter().map(|row| Ok((self.taken(row)?, Answer(row).get("announced")?))).collect()
     }
 
-    /// Takes down the bell of each, whether it hangs or not.
-    pub(crate) async fn take_down(&mut self, keys: &[Keys], limit: Duration) -> Result<()> {
+    /// Says no more that somebody waits for these, whether it was said or not.
+    pub(crate) async fn withdraw(&mut self, keys: &[Keys], limit: Duration) -> Result<()> {
         let bells: Vec<i64> = keys.iter().map(|keys| keys.bell).collect();
-        self.ask(query(TAKE_DOWN).bind(bells), limit).await.map(drop)
+        self.ask(query(WITHDRAW).bind(bells).bind(self.place), limit).await.map(drop)
+    }
+
+    /// Hears from now on what is told to whoever has this place.
+    async fn listen(&mut self, limit: Duration) -> Result<()> {
+        if self.is_listening {
+            return Ok(());
+        }
+        let sent = Boottime::now();
+        match timeout(limit, self.listener.listen(&format!("{CHANNELS}{}", self.place))).await {
+            Ok(Ok(())) => {
+                self.used_at = sent;
+                self.is_listening = true;
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                self.is_over = ends_connection(&error);
+                Err(classify(error))
+            }
+            Err(_) => {
+                self.is_over = true;
+                Err(silent(limit))
+            }
+        }
     }
 
     /// Tries to take each, without waiting.
@@ -153,12 +194,14 @@ impl Line {
         }
     }
 
-    /// Frees each, not before the server's clock has passed its number, and tells those who wait. Whether it was held.
+    /// Frees each, not before the server's clock has passed its number, and tells one of those who wait. Whether it was held.
     pub(crate) async fn give_back(&mut self, keys: &[(Keys, i64)], limit: Duration) -> Result<Vec<bool>> {
+        // Whoever is told is anybody.
+        let from = fastrand::i64(0..PLACES);
         let rows = match keys {
             [(one, last)] => {
                 let statement = query(GIVE_BACK).bind(one.key).bind(one.witness).bind(one.bell).bind(*last);
-                self.ask(statement, limit).await?
+                self.ask(statement.bind(from).bind(PLACES), limit).await?
             }
             _ => {
                 let of = |number: fn(&(Keys, i64)) -> i64| keys.iter().map(number).collect::<Vec<i64>>();
@@ -166,7 +209,9 @@ impl Line {
                     .bind(of(|(keys, _)| keys.key))
                     .bind(of(|(keys, _)| keys.witness))
                     .bind(of(|(keys, _)| keys.bell))
-                    .bind(of(|(_, last)| *last));
+                    .bind(of(|(_, last)| *last))
+                    .bind(from)
+                    .bind(PLACES);
                 self.ask(statement, limit).await?
             }
         };
@@ -276,26 +321,55 @@ const ELSEWHERE: i64 = -2;
 macro_rules! take {
     ($key:literal, $witness:literal) => {
         concat!(
-            "SELECT CASE WHEN NOT pg_catalog.pg_try_advisory_lock(",
+            "CASE WHEN NOT pg_catalog.pg_try_advisory_lock(",
             $witness,
             ") THEN -1 WHEN pg_catalog.pg_try_advisory_lock(",
             $key,
             ") THEN (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::bigint \
              ELSE CASE WHEN pg_catalog.pg_advisory_unlock(",
             $witness,
-            ") THEN -2 END END AS at, pg_catalog.pg_backend_pid() AS pid"
+            ") THEN -2 END END"
         )
     };
 }
 
-const TAKE: &str = take!("$1", "$2");
-const TAKE_ALL: &str =
-    concat!(take!("key", "witness"), " FROM unnest($1::bigint[], $2::bigint[]) AS wanted(key, witness)");
+const TAKE: &str = concat!("SELECT ", take!("$1", "$2"), " AS at, pg_catalog.pg_backend_pid() AS pid");
+const TAKE_ALL: &str = concat!(
+    "SELECT ",
+    take!("key", "witness"),
+    " AS at, pg_catalog.pg_backend_pid() AS pid FROM unnest($1::bigint[], $2::bigint[]) AS wanted(key, witness)"
+);
 
-/// Where it is told that a lock was given back for which somebody waits.
-const CHANNEL: &str = "locks_session";
+/// How many places there are for those who wait for a lock. Many more who wait than places are told in groups; looking for one who waits costs a few µs for each place.
+pub(crate) const PLACES: i64 = 64;
 
-/// A sleep of 0.1 ms is longer than a block of tokens. A bell that can't be had alone hangs somewhere else.
+/// Begins the channel of each place, where it is told that a lock was given back for which somebody there waits.
+const CHANNELS: &str = "locks_session_";
+
+/// See [`Line::take_or_announce`]. Each part is a query of its own, so that it is done once, and in this order. A bell or a place that can't be shared is just
+/// looked at by whoever gives the lock back.
+const TAKE_OR_ANNOUNCE: &str = concat!(
+    "SELECT again.at, pg_catalog.pg_backend_pid() AS pid, CASE WHEN again.announced AND again.at > 0 \
+       THEN pg_catalog.pg_advisory_unlock_shared(bell) IS NULL OR pg_catalog.pg_advisory_unlock_shared(bell # $6) IS NULL \
+       ELSE again.announced END AS announced \
+     FROM (SELECT said.bell, said.announced, CASE WHEN said.first < 0 AND said.may_announce AND NOT said.already THEN ",
+    take!("key", "witness"),
+    " ELSE said.first END AS at \
+     FROM (SELECT tried.*, CASE WHEN tried.first > 0 OR tried.already OR NOT tried.may_announce THEN tried.already \
+       WHEN NOT pg_catalog.pg_try_advisory_lock_shared(bell # $6) THEN false \
+       WHEN pg_catalog.pg_try_advisory_lock_shared(bell) THEN true \
+       ELSE NOT pg_catalog.pg_advisory_unlock_shared(bell # $6) END AS announced \
+     FROM (SELECT wanted.*, ",
+    take!("key", "witness"),
+    " AS first FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[], $5::boolean[]) \
+       AS wanted(key, witness, bell, already, may_announce) OFFSET 0) AS tried OFFSET 0) AS said OFFSET 0) AS again"
+);
+
+const WITHDRAW: &str = "SELECT pg_catalog.pg_advisory_unlock_shared(bell), pg_catalog.pg_advisory_unlock_shared(bell # $2) \
+     FROM unnest($1::bigint[]) AS waiting(bell)";
+
+/// A sleep of 0.1 ms is longer than a block of tokens. A bell that can't be had alone says that somebody waits, and so do places: one is told, the first from a
+/// random one on.
 macro_rules! give_back {
     ($key:literal, $witness:literal, $bell:literal, $last:literal) => {
         concat!(
@@ -309,7 +383,13 @@ macro_rules! give_back {
             $bell,
             ") THEN pg_catalog.pg_advisory_unlock(",
             $bell,
-            ") ELSE (SELECT true FROM pg_catalog.pg_notify('locks_session', (",
+            ") ELSE (SELECT true FROM (SELECT place FROM (SELECT (number + $5) % $6 + 1 AS place \
+               FROM pg_catalog.generate_series(0, $6 - 1) AS number OFFSET 0) AS places \
+               WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(",
+            $bell,
+            " # place) THEN NOT pg_catalog.pg_advisory_unlock(",
+            $bell,
+            " # place) ELSE true END LIMIT 1) AS one, LATERAL pg_catalog.pg_notify('locks_session_' || place, (",
             $key,
             ")::text)) END"
         )
@@ -324,11 +404,6 @@ const GIVE_BACK_ALL: &str = concat!(
 
 const FREE: &str = "SELECT pg_catalog.pg_advisory_unlock(key), pg_catalog.pg_advisory_unlock(witness) \
      FROM unnest($1::bigint[], $2::bigint[]) AS held(key, witness)";
-
-const HANG: &str =
-    "SELECT pg_catalog.pg_try_advisory_lock_shared(bell) AS hangs FROM unnest($1::bigint[]) AS waiting(bell)";
-const TAKE_DOWN: &str =
-    "SELECT pg_catalog.pg_advisory_unlock_shared(bell) FROM unnest($1::bigint[]) AS waiting(bell)";
 
 /// The session that has an advisory lock, by what every role may see of it.
 const WHO: &str = "SELECT a.application_name AS name, a.pid FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid) \

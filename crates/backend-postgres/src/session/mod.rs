@@ -1,12 +1,12 @@
 //! `mode=session`: advisory locks of one session, without tables.
 
-mod bells;
 mod holds;
 mod keeper;
 mod key;
 mod line;
 mod server;
 mod transaction;
+mod waiters;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use locks_api::{Busy, ErrorKind, Locks, LossReason};
+use locks_backend_postgres::sqlx::postgres::PgListener;
 use locks_backend_postgres::sqlx::{AssertSqlSafe, Connection as _, Executor as _, raw_sql};
 use locks_backend_postgres::{AcquireIn as _, PostgresSessionBackend};
 use locks_test_servers::{PgBouncer, PoolMode, Postgres};
@@ -280,6 +281,57 @@ async fn whoever_waits_is_told() {
         assert!(Instant::now() < until, "a session says that somebody waits");
         pause(Duration::from_millis(20)).await;
     }
+}
+
+/// Many who are told of one lock would ask for it all at once, and all but one in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_who_wait_is_told() {
+    let url = unlike_all_others();
+    let holder = connect(&url);
+    let key = number(&url, format!("SELECT {}", key(&url, "a"))).await.to_string();
+    let mut told = PgListener::connect(url.split('?').next().unwrap()).await.unwrap();
+    let channels: Vec<String> = (1..=64).map(|place| format!("locks_session_{place}")).collect();
+    told.listen_all(channels.iter().map(String::as_str)).await.unwrap();
+    let mut guard = holder.lock("a").acquire().await.unwrap();
+    let (got, mut gets) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..8 {
+        let (lock, got) = (connect(&url).lock("a"), got.clone());
+        tokio::spawn(async move { got.send(lock.acquire_timeout(PROMPT).await.unwrap()).unwrap() });
+    }
+    for waiters in (1..=8).rev() {
+        let bells = format!(
+            "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND pid IN \
+             (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'locks %') AND {}",
+            is_bell(&url, "a")
+        );
+        let until = Instant::now() + PROMPT;
+        while number(&url, &bells).await < waiters {
+            assert!(Instant::now() < until, "fewer than {waiters} sessions say that they wait");
+            pause(Duration::from_millis(5)).await;
+        }
+        guard.release().await.unwrap();
+        guard = gets.recv().await.unwrap();
+        // What was said before that is here before it.
+        told.execute(raw_sql(AssertSqlSafe(format!("NOTIFY locks_session_1, 'end {waiters}'"))))
+            .await
+            .unwrap();
+        let mut heard = 0;
+        loop {
+            let message = told.recv().await.unwrap();
+            if message.payload() == format!("end {waiters}") {
+                break;
+            }
+            heard += usize::from(message.payload() == key);
+        }
+        assert_eq!(heard, 1, "with {waiters} who waited");
+    }
+    guard.release().await.unwrap();
+}
+
+/// Whether a row of `pg_locks` is the lock that those who wait share.
+fn is_bell(url: &str, name: &str) -> String {
+    let bell = key(url, name).replace(", 1, 8)", ", 17, 8)");
+    format!("(classid::bigint << 32) + objid::bigint = {bell}")
 }
 
 /// How many of our sessions say that somebody waits. Other tests may.

@@ -35,7 +35,7 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// A claim with [`may_wait`](Claim::may_wait) MAY be answered [`Attempt::Queued`]: the store then MUST grant it when its turn comes,
     /// without being asked again, and say so with [`Events::granted`]. A backend without a queue answers
     /// [`Attempt::Busy`], and the engine asks again with jittered back-off. A claim that may not wait MUST NOT leave anything
-    /// behind unless it is granted, and MUST NOT pass claims that wait in the store's queue.
+    /// behind unless it is granted, and MUST NOT pass claims that wait, unless the backend [promises no order](super::Fairness::None).
     async fn acquire(&self, claims: &[Claim]) -> Result<Vec<Result<Attempt>>>;
 
     /// Undoes each claim, whatever it reached: afterwards it neither waits nor holds, and never will.
