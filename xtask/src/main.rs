@@ -46,13 +46,13 @@ enum Command {
     Ci(servers::Args),
     /// All tests: unit, integration, documentation and conformance
     Test(servers::Args),
-    /// Format and clippy, for every package and feature, warnings denied
+    /// Format and clippy, for all packages together and for each, warnings denied
     Lint,
     /// The rules of this repository that no compiler knows
     Tidy,
     /// The documentation, warnings denied
     Docs,
-    /// Every set of the facade's features, and what the default build must not pull in
+    /// The facade with each of its features on and off, and what the default build must not pull in
     Features,
     /// Licences, sources and unwanted crates among the dependencies (cargo-deny; installed if missing)
     Deny,

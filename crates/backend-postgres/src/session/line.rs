@@ -196,12 +196,12 @@ impl Line {
 
     /// Frees each, not before the server's clock has passed its number, and tells one of those who wait. Whether it was held.
     pub(crate) async fn give_back(&mut self, keys: &[(Keys, i64)], limit: Duration) -> Result<Vec<bool>> {
-        // Whoever is told is anybody.
-        let from = fastrand::i64(0..PLACES);
+        // Places are looked at in steps that lead to all of them, so that it is chance who is told, whoever sits beside whom.
+        let (from, step) = (fastrand::i64(0..PLACES), fastrand::i64(0..PLACES) | 1);
         let rows = match keys {
             [(one, last)] => {
                 let statement = query(GIVE_BACK).bind(one.key).bind(one.witness).bind(one.bell).bind(*last);
-                self.ask(statement.bind(from).bind(PLACES), limit).await?
+                self.ask(statement.bind(from).bind(step).bind(PLACES), limit).await?
             }
             _ => {
                 let of = |number: fn(&(Keys, i64)) -> i64| keys.iter().map(number).collect::<Vec<i64>>();
@@ -211,6 +211,7 @@ impl Line {
                     .bind(of(|(keys, _)| keys.bell))
                     .bind(of(|(_, last)| *last))
                     .bind(from)
+                    .bind(step)
                     .bind(PLACES);
                 self.ask(statement, limit).await?
             }
@@ -340,7 +341,7 @@ const TAKE_ALL: &str = concat!(
     " AS at, pg_catalog.pg_backend_pid() AS pid FROM unnest($1::bigint[], $2::bigint[]) AS wanted(key, witness)"
 );
 
-/// How many places there are for those who wait for a lock. Many more who wait than places are told in groups; looking for one who waits costs a few µs for each place.
+/// How many places there are for those who wait for a lock, a power of two. Many more who wait than places are told in groups; looking for one who waits costs a few µs for each place.
 pub(crate) const PLACES: i64 = 64;
 
 /// Begins the channel of each place, where it is told that a lock was given back for which somebody there waits.
@@ -369,7 +370,7 @@ const WITHDRAW: &str = "SELECT pg_catalog.pg_advisory_unlock_shared(bell), pg_ca
      FROM unnest($1::bigint[]) AS waiting(bell)";
 
 /// A sleep of 0.1 ms is longer than a block of tokens. A bell that can't be had alone says that somebody waits, and so do places: one is told, the first from a
-/// random one on.
+/// random one on, in random steps.
 macro_rules! give_back {
     ($key:literal, $witness:literal, $bell:literal, $last:literal) => {
         concat!(
@@ -383,8 +384,8 @@ macro_rules! give_back {
             $bell,
             ") THEN pg_catalog.pg_advisory_unlock(",
             $bell,
-            ") ELSE (SELECT true FROM (SELECT place FROM (SELECT (number + $5) % $6 + 1 AS place \
-               FROM pg_catalog.generate_series(0, $6 - 1) AS number OFFSET 0) AS places \
+            ") ELSE (SELECT true FROM (SELECT place FROM (SELECT ($5 + number * $6) % $7 + 1 AS place \
+               FROM pg_catalog.generate_series(0, $7 - 1) AS number OFFSET 0) AS places \
                WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(",
             $bell,
             " # place) THEN NOT pg_catalog.pg_advisory_unlock(",
