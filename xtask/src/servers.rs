@@ -83,7 +83,13 @@ impl Args {
         for technology in technologies.iter().filter(has_source) {
             eprintln!("{}: {}", technology.name(), describe(*technology, mode)?);
         }
-        Ok(Servers { given: self.servers, mode, install: self.install, in_containers })
+        // An image that is made later does not change where the servers of this run are.
+        let has_url = technologies
+            .iter()
+            .filter_map(|technology| technology.url_variable())
+            .any(|variable| std::env::var_os(variable).is_some());
+        let settled = (mode == Mode::Auto && !in_containers && !has_url).then_some(Mode::Native);
+        Ok(Servers { told: settled.or(self.servers), mode, install: self.install, in_containers })
     }
 }
 
@@ -110,8 +116,8 @@ pub(crate) fn describe(technology: Technology, mode: Mode) -> Result<String> {
 /// What the commands that run tests are told about servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Servers {
-    /// What was said on the command line. If nothing was, what runs the tests reads the environment itself.
-    given: Option<Mode>,
+    /// What tests are told. If nothing was said and nothing is settled, they read the environment themselves.
+    told: Option<Mode>,
     mode: Mode,
     install: bool,
     in_containers: bool,
@@ -135,7 +141,7 @@ impl Servers {
 
     /// What to add to the environment of tests.
     pub(crate) fn environment(self) -> Option<(&'static str, String)> {
-        self.given.map(|mode| (SERVERS_VARIABLE, mode.to_string()))
+        self.told.map(|mode| (SERVERS_VARIABLE, mode.to_string()))
     }
 
     /// What to add to the arguments of a `cargo test` for the whole workspace.
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_what_was_said_is_passed_on() {
-        let servers = |given, mode| Servers { given, mode, ..Servers::default() };
+        let servers = |told, mode| Servers { told, mode, ..Servers::default() };
         assert_eq!(servers(None, Mode::Url).environment(), None);
         let expected = Some(("LOCKS_TEST_SERVERS", "native".to_owned()));
         assert_eq!(servers(Some(Mode::Native), Mode::Native).environment(), expected);
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn where_no_program_may_be_started_the_starting_is_not_tested() {
-        let servers = |mode| Servers { given: Some(mode), mode, ..Servers::default() };
+        let servers = |mode| Servers { told: Some(mode), mode, ..Servers::default() };
         assert_eq!(servers(Mode::Url).exclusions(), ["--exclude", "locks-test-servers"]);
         assert!(servers(Mode::Auto).exclusions().is_empty());
     }
