@@ -136,6 +136,25 @@ fn make(install: bool) -> Result<()> {
     run(Command::new("sh").args([BUILD, LOCAL_IMAGE]).current_dir(root()))
 }
 
+/// Whether the engine is there and has no image for this server.
+pub(crate) fn is_without_image(technology: Technology) -> bool {
+    matches!(availability(technology), Ok(Availability::Absent { .. }))
+}
+
+/// Removes the image that was made here, if there is one.
+///
+/// # Errors
+///
+/// If the engine can't be asked, or refuses.
+pub(crate) fn remove_made() -> Result<()> {
+    match availability(Technology::Redis)? {
+        Availability::Present { image, .. } if image == LOCAL_IMAGE => {
+            run(Command::new("docker").args(["image", "rm", "--force", LOCAL_IMAGE]))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Builds it to where the tests look for it.
 fn build_keeper() -> Result<()> {
     let target = target()?;

@@ -28,6 +28,7 @@ pub(crate) fn test(servers: &Servers) -> Result<()> {
             Mode::Docker
         }
     };
+    let is_to_be_removed = mode == Mode::Docker && containers::is_without_image(Technology::Redis);
     let others = servers.in_mode(mode).prepare_all()?;
     let mut totals = Totals::default();
     if others.are_in_containers() {
@@ -39,6 +40,10 @@ pub(crate) fn test(servers: &Servers) -> Result<()> {
     let mut clusters = cargo(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]);
     clusters.args(["--test", "servers", "--", CLUSTERS]).envs(others.environment());
     totals += run_tests(&mut clusters)?;
+    if is_to_be_removed {
+        // The next run is to find what this one found: with an image it would have everything in containers.
+        containers::remove_made()?;
+    }
     totals.close()
 }
 
