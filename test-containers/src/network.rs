@@ -47,10 +47,6 @@ impl Network {
         Ok(())
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Gives the container the address that is its own.
     pub(crate) async fn connect(&self, docker: &Docker, container: &str) -> Result<()> {
         let address =
@@ -63,14 +59,23 @@ impl Network {
 
     /// Cuts the container off.
     pub(crate) async fn disconnect(&self, docker: &Docker, container: &str) -> Result<()> {
-        let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
-        docker.disconnect_network(&self.name, request).await.context("cutting off from the network")
+        leave(docker, &self.name, container).await
     }
 
     /// The last one who goes removes it.
     pub(crate) async fn remove_if_empty(&self, docker: &Docker) {
         docker.remove_network(&self.name).await.ok();
     }
+}
+
+/// Takes the container out of the network that the engine has put it into.
+pub(crate) async fn leave_default(docker: &Docker, container: &str) -> Result<()> {
+    leave(docker, "bridge", container).await
+}
+
+async fn leave(docker: &Docker, network: &str, container: &str) -> Result<()> {
+    let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+    docker.disconnect_network(network, request).await.context("cutting off from the network")
 }
 
 impl FromStr for Network {
