@@ -20,7 +20,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 use tokio::task::JoinHandle;
 
 use crate::mark::{LABEL, Mark};
-use crate::network::{self, Network};
+use crate::network::Network;
 
 /// The label that has the server's directory, for people and tests that look for what is left.
 const DIRECTORY: &str = "locks.test-servers.directory";
@@ -55,9 +55,11 @@ impl Container {
         let directory = &recipe.directory;
         let log = File::options().create(true).append(true).open(directory.join("log"))?;
         let (name, tag) = name_and_tag(&recipe.image);
+        let network = recipe.network.as_ref().map_or("host", Network::name);
         let image = GenericImage::new(name, tag).with_entrypoint(&recipe.program);
         let request = image
             .with_cmd(recipe.arguments.clone())
+            .with_network(network)
             .with_user(&recipe.user)
             .with_working_dir(text(directory)?)
             .with_label(DIRECTORY, text(directory)?)
@@ -65,15 +67,12 @@ impl Container {
             .with_mount(same_path(directory.parent().unwrap_or(directory))?)
             .with_mount(Mount::bind_mount(text(&users(recipe)?)?, "/etc/passwd"))
             .with_host_config_modifier(share_with_machine(has_plain_cgroups(docker).await?));
-        // A network of one's own is made by testcontainers, without our addresses, if the engine's list misses it in that moment, as it does now and then while others
-        // come and go.
-        let request = if recipe.network.is_none() { request.with_network("host") } else { request };
         let container = request.start().await?;
         let follower = Some(tokio::spawn(follow(docker.clone(), container.id().to_owned(), log)));
         let container = Self { docker: docker.clone(), container, network: recipe.network.clone(), follower };
         if let Some(network) = &container.network {
             // Nobody can ask for an address at the start.
-            network::leave_default(docker, container.container.id()).await?;
+            network.disconnect(docker, container.container.id()).await?;
             network.connect(docker, container.container.id()).await?;
         }
         Ok(container)

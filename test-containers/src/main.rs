@@ -117,10 +117,6 @@ impl Keeper {
         let (order, _) = order.split_once(' ').unwrap_or((order, ""));
         if order == "start" {
             self.remove_container().await?;
-            // While all who are in it are dead, nothing keeps it from being removed. What starts a container would make another one, without our addresses.
-            if let Some(network) = &self.recipe.network {
-                network.make(&self.docker).await?;
-            }
             let mut container = Container::start(&self.docker, &self.recipe).await?;
             let answer = match container.process_id().await? {
                 Some(process) => format!("started {process}"),

@@ -1,4 +1,4 @@
-//! The mark on everything that a keeper has made: which process the keeper is. When that is gone, nobody needs it any more.
+//! The mark on everything that a keeper has made: which process needs it. When that is gone, nobody does.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,8 +19,16 @@ pub(crate) struct Mark {
 impl Mark {
     /// The mark of this process.
     pub(crate) fn of_this_process() -> Result<Self> {
-        let process = std::process::id();
-        let began = began(process).context("reading when this process began")?;
+        Self::of(std::process::id())
+    }
+
+    /// The mark of the process that keeps the keepers: for what outlives one of them.
+    pub(crate) fn of_the_parent() -> Result<Self> {
+        Self::of(std::os::unix::process::parent_id())
+    }
+
+    fn of(process: u32) -> Result<Self> {
+        let began = began(process).with_context(|| format!("reading when process {process} began"))?;
         Ok(Self { namespace: namespace()?, process, began })
     }
 

@@ -37,7 +37,8 @@ impl Network {
         let request = NetworkCreateRequest {
             name: self.name.clone(),
             ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
-            labels: Some(HashMap::from([(LABEL.to_owned(), Mark::of_this_process()?.label())])),
+            // With each death of a server its keeper changes, and while all are dead nobody is in the network.
+            labels: Some(HashMap::from([(LABEL.to_owned(), Mark::of_the_parent()?.label())])),
             ..NetworkCreateRequest::default()
         };
         docker
@@ -45,6 +46,10 @@ impl Network {
             .await
             .with_context(|| format!("making the network {}.0/24", self.prefix))?;
         Ok(())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Gives the container the address that is its own.
@@ -59,23 +64,14 @@ impl Network {
 
     /// Cuts the container off.
     pub(crate) async fn disconnect(&self, docker: &Docker, container: &str) -> Result<()> {
-        leave(docker, &self.name, container).await
+        let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+        docker.disconnect_network(&self.name, request).await.context("cutting off from the network")
     }
 
     /// The last one who goes removes it.
     pub(crate) async fn remove_if_empty(&self, docker: &Docker) {
         docker.remove_network(&self.name).await.ok();
     }
-}
-
-/// Takes the container out of the network that the engine has put it into.
-pub(crate) async fn leave_default(docker: &Docker, container: &str) -> Result<()> {
-    leave(docker, "bridge", container).await
-}
-
-async fn leave(docker: &Docker, network: &str, container: &str) -> Result<()> {
-    let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
-    docker.disconnect_network(network, request).await.context("cutting off from the network")
 }
 
 impl FromStr for Network {
