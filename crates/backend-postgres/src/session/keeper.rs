@@ -287,6 +287,8 @@ impl Keeper {
         let mut due = self.waiters.due(Boottime::now());
         // The server would let the session have once more what it has.
         due.retain(|(_, keys)| self.holds.at(*keys).is_none());
+        let room = MOST_LOCKS.saturating_sub(self.holds.len()).min(due.len());
+        self.send_away(due.split_off(room)).await;
         let (claims, keys): (Vec<Claim>, Vec<Keys>) = due.into_iter().unzip();
         let asked: Vec<(usize, Keys)> = keys.into_iter().enumerate().collect();
         let mut attempts: Vec<Option<Result<Attempt>>> = claims.iter().map(|_| None).collect();
@@ -298,6 +300,16 @@ impl Keeper {
             if let (Ok(Attempt::Granted(grant)), Some(events)) = (attempt, self.shared.events.get()) {
                 events.granted(grant, Some(sent));
             }
+        }
+    }
+
+    /// As many locks as may be are held. Whoever waited for one more claims it again when told of it, and hears why it can't be had.
+    async fn send_away(&mut self, waiting: Vec<(Claim, Keys)>) {
+        let in_vain: Vec<Keys> =
+            waiting.iter().filter_map(|(claim, _)| self.waiters.remove(claim.id)).collect();
+        self.withdraw(&in_vain).await;
+        if let Some(events) = self.shared.events.get() {
+            waiting.into_iter().for_each(|(claim, _)| events.hint(claim.name));
         }
     }
 

@@ -111,7 +111,7 @@ impl Line {
         self.is_over
     }
 
-    /// The next key whose bell was rung, while nothing is asked; `None` once the session has ended.
+    /// The next key of a lock that was given back for whoever has our place, while nothing is asked; `None` once the session has ended.
     pub(crate) async fn heard(&mut self) -> Option<i64> {
         while let Ok(Some(message)) = self.listener.try_recv().await {
             if let Ok(key) = message.payload().parse() {

@@ -18,7 +18,7 @@ const ASKED_SOON: Duration = Duration::from_millis(2);
 /// For each lock those of this process who wait for it.
 ///
 /// Their session shares two advisory locks with those of others who wait: the bell, by which whoever gives the lock back sees that somebody is to be
-/// told, and one more for each of a [number of places](super::line::PLACES), by which it chooses whom to tell.
+/// told, and the one of its place among [so many](super::line::PLACES), by which it chooses whom to tell.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(HashMap<i64, Crowd>);
 

@@ -126,8 +126,24 @@ async fn so_many_and_no_more() {
     assert_eq!(number(&url, HELD).await, 2000);
     let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'locks %'";
     assert_eq!(number(&url, ours).await, 1, "more than one connection");
+    // Nor does one come of waiting.
+    let other = connect(&url);
+    let wanted = other.lock("wanted").acquire().await.unwrap();
+    guards.pop().unwrap().release().await.unwrap();
+    let lock = locks.lock("wanted");
+    let waiting = tokio::spawn(async move { lock.acquire_timeout(PROMPT).await });
+    let until = Instant::now() + PROMPT;
+    while number(&url, BELLS).await < 2 {
+        assert!(Instant::now() < until, "nobody waits");
+        pause(Duration::from_millis(5)).await;
+    }
+    guards.push(locks.lock("one more").acquire().await.unwrap());
+    wanted.release().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::StoreFull);
+    assert_eq!(number(&url, HELD).await, 2000);
     drop(guards);
     locks.close().await.unwrap();
+    other.close().await.unwrap();
     assert_eq!(number(&url, HELD).await, 0);
 }
 
