@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use locks_api::spi::UrlOptions;
 use locks_api::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 use tonic::transport::{Channel, Endpoint};
@@ -75,24 +76,18 @@ pub(crate) fn parse(text: &str) -> Result<(Way, EtcdOptions)> {
 }
 
 fn parse_options(path: &str, query: &str) -> Result<EtcdOptions> {
-    let mut namespace = None;
     let path = decoded(path).ok_or_else(|| wrong("the path is no UTF-8"))?;
-    if !path.is_empty() {
-        namespace = Some(path);
-    }
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*key {
-            "namespace" if namespace.is_some() => {
-                return Err(wrong("the namespace is given twice; it is the URL's path or the option"));
-            }
-            "namespace" => namespace = Some(value.into_owned()),
-            _ => return Err(wrong(format!("there is no option {key:?}; there is namespace"))),
+    let mut given = UrlOptions::new(form_urlencoded::parse(query.as_bytes()))?;
+    let default = EtcdOptions::default();
+    let options = match (path.is_empty(), given.text("namespace")) {
+        (true, None) => default,
+        (true, Some(namespace)) => default.namespace(namespace),
+        (false, None) => default.namespace(path),
+        (false, Some(_)) => {
+            return Err(wrong("the namespace is given twice; it is the URL's path or the option"));
         }
-    }
-    let mut options = EtcdOptions::default();
-    if let Some(namespace) = namespace {
-        options = options.namespace(namespace);
-    }
+    };
+    given.finish()?;
     options.check()?;
     Ok(options)
 }

@@ -66,7 +66,7 @@ impl FileBackend {
     /// Opens the directory that a URL names.
     ///
     /// `file:` is the [default directory](Self::default_dir); `file:/dir` and `file:///dir` name one, percent-encoded. Options follow a `?`:
-    /// `durable=true`, `allow_network_fs=true`, `names=paths`, `share=group` and `share=all`, as in [`FileOptions`].
+    /// `durable=on`, `allow_network_fs=on`, `names=paths`, `share=group` and `share=all`, as in [`FileOptions`].
     ///
     /// # Errors
     ///

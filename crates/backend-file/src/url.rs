@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use locks_api::spi::UrlOptions;
 use locks_api::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 
@@ -62,43 +63,42 @@ pub(crate) fn parse(url: &str) -> Result<FileUrl> {
             Some(PathBuf::from(OsString::from_vec(bytes)))
         }
     };
-    Ok(FileUrl { dir, options: options(query.unwrap_or_default()).map_err(wrong)? })
+    let options = options(query.unwrap_or_default()).map_err(|error| wrong(error.to_string()))?;
+    Ok(FileUrl { dir, options })
 }
 
-fn options(query: &str) -> Result<FileOptions, String> {
-    let mut options = FileOptions::default();
-    let mut seen = Vec::new();
-    for option in query.split('&').filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        if seen.contains(&key) {
-            return Err(format!("the option {key:?} is given twice"));
-        }
-        seen.push(key);
-        let on = match value {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(format!("the option {key:?} is true or false, not {value:?},")),
-        };
-        options = match (key, value) {
-            ("durable", _) => options.durable(on?),
-            ("allow_network_fs", _) => options.allow_network_fs(on?),
-            ("names", "paths") => options.paths(true),
-            ("names", _) => {
-                return Err(format!("the option \"names\" can only be \"paths\", not {value:?},"));
+fn options(query: &str) -> Result<FileOptions> {
+    let pairs = query.split('&').filter(|option| !option.is_empty());
+    let pairs = pairs.map(|option| option.split_once('=').unwrap_or((option, "")));
+    let mut given = UrlOptions::new(pairs.map(|(name, value)| (decoded(name), decoded(value))))?;
+    let wrong = |complaint: String| Err(Error::new(ErrorKind::Config, complaint));
+    let default = FileOptions::default();
+    let options = FileOptions {
+        durable: given.on_or_off("durable")?.unwrap_or(default.durable),
+        allow_network_fs: given.on_or_off("allow_network_fs")?.unwrap_or(default.allow_network_fs),
+        paths: match given.text("names").as_deref() {
+            None => default.paths,
+            Some("paths") => true,
+            Some(other) => {
+                return wrong(format!("the option \"names\" can only be \"paths\", not {other:?},"));
             }
-            ("share", "group") => options.share(Share::Group),
-            ("share", "all") => options.share(Share::All),
-            ("share", _) => {
-                return Err(format!("the option \"share\" is \"group\" or \"all\", not {value:?},"));
+        },
+        share: match given.text("share").as_deref() {
+            None => default.share,
+            Some("group") => Some(Share::Group),
+            Some("all") => Some(Share::All),
+            Some(other) => {
+                return wrong(format!("the option \"share\" is \"group\" or \"all\", not {other:?},"));
             }
-            _ => {
-                return Err(format!(
-                    "the option {key:?} is unknown (there are durable, allow_network_fs, names and share)"
-                ));
-            }
-        };
-    }
+        },
+    };
+    given.finish()?;
     Ok(options)
+}
+
+/// What is no UTF-8 is none of the names and values that there are, and is refused as such.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     fn every_form_leads_to_its_directory() {
         for (url, dir) in [
             ("file:", None),
-            ("file:?durable=true", None),
+            ("file:?durable=on", None),
             ("file:/var/lib/locks", Some("/var/lib/locks")),
             ("file:///var/lib/locks", Some("/var/lib/locks")),
             ("FILE:/x", Some("/x")),
@@ -118,9 +118,9 @@ mod tests {
         ] {
             assert_eq!(parse(url).unwrap().dir, dir.map(PathBuf::from), "{url}");
         }
-        let parsed = parse("file:/x?durable=true&allow_network_fs=true").unwrap();
+        let parsed = parse("file:/x?durable=true&allow_network_fs=o%6E").unwrap();
         assert_eq!(parsed.options, FileOptions::default().durable(true).allow_network_fs(true));
-        assert_eq!(parse("file:/x?durable=false").unwrap().options, FileOptions::default());
+        assert_eq!(parse("file:/x?durable=off").unwrap().options, FileOptions::default());
         assert_eq!(parse("file:?names=paths").unwrap().options, FileOptions::default().paths(true));
         for (url, share) in [("file:/x?share=group", Share::Group), ("file:/x?share=all", Share::All)] {
             assert_eq!(parse(url).unwrap().options, FileOptions::default().share(share));
@@ -138,10 +138,10 @@ mod tests {
             ("file://host/x", "\"host\""),
             ("file://localhost/x", "\"localhost\""),
             ("file://", "no path"),
-            ("file:/x?fast=true", "\"fast\" is unknown"),
-            ("file:/x?durable=yes", "\"durable\" is true or false, not \"yes\""),
-            ("file:/x?durable", "\"durable\" is true or false"),
-            ("file:/x?durable=true&durable=true", "twice"),
+            ("file:/x?fast=on", "no option \"fast\"; there are durable, allow_network_fs, names, share"),
+            ("file:/x?durable=yes", "\"durable\" is on or off, not \"yes\""),
+            ("file:/x?durable", "\"durable\" is on or off"),
+            ("file:/x?durable=on&durable=on", "twice"),
             ("file:/x?names=any", "\"names\" can only be \"paths\", not \"any\""),
             ("file:/x?share=me", "\"share\" is \"group\" or \"all\", not \"me\""),
             ("file:/x#y", "%23"),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use locks_api::spi::UrlOptions;
 use locks_api::{Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
@@ -38,37 +39,12 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(wrong(format!("{}: is no scheme of this backend", url.scheme())));
     }
-    let mut options = PostgresOptions::default();
-    let mut listen = None;
-    let mut mode = Mode::Lease;
-    let mut theirs = Vec::new();
-    let mut seen = Vec::new();
-    for (key, value) in url.query_pairs() {
-        if seen.contains(&key) {
-            return Err(wrong(format!("the option {key:?} is given twice")));
-        }
-        match &*key {
-            "schema" => options.schema = value.clone().into_owned(),
-            "prefix" => options.prefix = value.clone().into_owned(),
-            "max_ttl" => {
-                options.max_ttl = humantime::parse_duration(&value)
-                    .map_err(|error| wrong(format!("max_ttl={value} is no duration: {error}")))?;
-            }
-            "restart_grace" => options.restart_grace = on_or_off(&key, &value)?,
-            "durable" => options.durable = on_or_off(&key, &value)?,
-            "mode" => mode = which(&value)?,
-            "listen_url" => listen = Some(direct(&value)?),
-            _ if THEIRS.contains(&&*key) => theirs.push((key.clone().into_owned(), value.into_owned())),
-            _ => {
-                return Err(wrong(format!(
-                    "there is no option {key:?}; there are {OURS}, and of the client {}",
-                    THEIRS.join(", ")
-                )));
-            }
-        }
-        seen.push(key);
-    }
-    drop(seen);
+    let mut given = UrlOptions::new(url.query_pairs())?;
+    let mode = given.text("mode").map_or(Ok(Mode::Lease), |mode| which(&mode))?;
+    let options = options(&mut given)?;
+    let listen = given.text("listen_url").map(|url| direct(&url)).transpose()?;
+    let theirs: Vec<_> = THEIRS.into_iter().filter_map(|name| Some((name, given.text(name)?))).collect();
+    given.finish()?;
     url.set_query(None);
     if !theirs.is_empty() {
         url.query_pairs_mut().extend_pairs(theirs);
@@ -83,6 +59,17 @@ pub(crate) fn parse(text: &str) -> Result<Address> {
     Ok(Address { steps: client(&url)?, listen, mode, options })
 }
 
+fn options(given: &mut UrlOptions) -> Result<PostgresOptions> {
+    let default = PostgresOptions::default();
+    Ok(PostgresOptions {
+        schema: given.text("schema").unwrap_or(default.schema),
+        prefix: given.text("prefix").unwrap_or(default.prefix),
+        max_ttl: given.parsed::<humantime::Duration>("max_ttl")?.map_or(default.max_ttl, Into::into),
+        restart_grace: given.on_or_off("restart_grace")?.unwrap_or(default.restart_grace),
+        durable: given.on_or_off("durable")?.unwrap_or(default.durable),
+    })
+}
+
 fn which(mode: &str) -> Result<Mode> {
     match mode {
         "lease" => Ok(Mode::Lease),
@@ -90,8 +77,6 @@ fn which(mode: &str) -> Result<Mode> {
         _ => Err(wrong(format!("there is no mode {mode:?}; there are lease and session"))),
     }
 }
-
-const OURS: &str = "mode, schema, prefix, max_ttl, restart_grace, durable, listen_url";
 
 /// What the client itself understands.
 const THEIRS: [&str; 9] =
@@ -123,14 +108,6 @@ pub(crate) fn secured(client: PgConnectOptions) -> Result<PgConnectOptions> {
         ));
     }
     Ok(client)
-}
-
-fn on_or_off(key: &str, value: &str) -> Result<bool> {
-    match value {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err(wrong(format!("the option {key:?} is on or off, not {value:?}"))),
-    }
 }
 
 fn wrong(complaint: impl Into<Cow<'static, str>>) -> Error {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use locks_api::spi::UrlOptions;
 use locks_api::{Error, ErrorKind, Result};
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
@@ -33,30 +34,12 @@ pub(crate) fn parse(text: &str) -> Result<(Client, RedisOptions)> {
     if url.scheme() != "redis+unix" && url.host_str().unwrap_or_default().is_empty() {
         return Err(wrong("the URL names no host; write redis://host:6379"));
     }
-    let mut options = RedisOptions::default();
-    let mut theirs = Vec::new();
-    let mut seen = Vec::new();
-    for (key, value) in url.query_pairs() {
-        if seen.contains(&key) {
-            return Err(wrong(format!("the option {key:?} is given twice")));
-        }
-        match &*key {
-            "namespace" => options.namespace = value.clone().into_owned(),
-            "max_ttl" => {
-                options.max_ttl = humantime::parse_duration(&value)
-                    .map_err(|error| wrong(format!("max_ttl={value} is no duration: {error}")))?;
-            }
-            "restart_grace" => options.restart_grace = on_or_off(&key, &value)?,
-            "allow_eviction" => options.allow_eviction = on_or_off(&key, &value)?,
-            "durability" => options.durability = durability(&value)?,
-            "db" | "user" | "pass" if url.scheme() == "redis+unix" => {
-                theirs.push((key.clone().into_owned(), value.into_owned()));
-            }
-            _ => return Err(wrong(format!("there is no option {key:?}; there are {OPTIONS}"))),
-        }
-        seen.push(key);
-    }
-    drop(seen);
+    let mut given = UrlOptions::new(url.query_pairs())?;
+    let options = options(&mut given)?;
+    // A URL of a socket has no other place for them.
+    let theirs: &[&str] = if url.scheme() == "redis+unix" { &["db", "user", "pass"] } else { &[] };
+    let theirs: Vec<_> = theirs.iter().filter_map(|name| Some((name, given.text(name)?))).collect();
+    given.finish()?;
     url.set_query(None);
     if !theirs.is_empty() {
         url.query_pairs_mut().extend_pairs(theirs);
@@ -68,7 +51,16 @@ pub(crate) fn parse(text: &str) -> Result<(Client, RedisOptions)> {
     Ok((client(info)?, options))
 }
 
-const OPTIONS: &str = "namespace, max_ttl, restart_grace, allow_eviction, durability";
+fn options(given: &mut UrlOptions) -> Result<RedisOptions> {
+    let default = RedisOptions::default();
+    Ok(RedisOptions {
+        namespace: given.text("namespace").unwrap_or(default.namespace),
+        max_ttl: given.parsed::<humantime::Duration>("max_ttl")?.map_or(default.max_ttl, Into::into),
+        restart_grace: given.on_or_off("restart_grace")?.unwrap_or(default.restart_grace),
+        allow_eviction: given.on_or_off("allow_eviction")?.unwrap_or(default.allow_eviction),
+        durability: given.text("durability").map_or(Ok(default.durability), |value| durability(&value))?,
+    })
+}
 
 /// A client that speaks RESP3, over which the server can say something on its own.
 pub(crate) fn client(info: ConnectionInfo) -> Result<Client> {
@@ -85,14 +77,6 @@ pub(crate) fn client(info: ConnectionInfo) -> Result<Client> {
     }
     Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
         .map_err(|error| wrong("the connection settings make no sense").with_source(error))
-}
-
-fn on_or_off(key: &str, value: &str) -> Result<bool> {
-    match value {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err(wrong(format!("the option {key:?} is on or off, not {value:?}"))),
-    }
 }
 
 fn durability(value: &str) -> Result<Durability> {

@@ -40,6 +40,7 @@ mod events;
 mod grant;
 mod guarantees;
 mod store_clock;
+mod url_options;
 
 pub use async_trait::async_trait;
 
@@ -56,7 +57,7 @@ pub use grant::{Attempt, Expiry, Grant, Released, Renewed};
 pub use guarantees::{
     CrashRelease, Fairness, Guarantees, LossDetection, Offer, Offers, Restart, Scope, TtlLimits,
 };
-
 pub use store_clock::StoreClock;
+pub use url_options::UrlOptions;
 
 pub(crate) use events::{Event, EventSink};
