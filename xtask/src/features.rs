@@ -9,7 +9,7 @@ use crate::process::{cargo, output, run};
 use crate::tidy::is_database_client;
 use crate::workspace::{FACADE, members, root};
 
-/// Builds sets of features, warnings denied, and looks at what the default build pulls in.
+/// Builds sets of features with the tests that go with them, warnings denied, and looks at what the default build pulls in.
 ///
 /// # Errors
 ///
@@ -17,9 +17,9 @@ use crate::workspace::{FACADE, members, root};
 pub(crate) fn check() -> Result<()> {
     for set in sets(&single_features()?) {
         let features = set.join(",");
-        let clippy =
-            ["clippy", "--locked", "--package", FACADE, "--no-default-features", "--features", &features];
-        run(cargo(clippy).args(DENY_WARNINGS))?;
+        let mut clippy = cargo(["clippy", "--locked", "--package", FACADE, "--all-targets"]);
+        clippy.args(["--no-default-features", "--features", &features]);
+        run(clippy.args(DENY_WARNINGS))?;
     }
     default_build_is_small()
 }
