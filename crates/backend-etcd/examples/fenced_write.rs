@@ -3,40 +3,32 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use locks_api::LockGuard;
-use locks_test_servers::Etcd;
+use locks_test_servers::{Etcd, gateway};
 
 // region: check
 use locks_backend_etcd::OwnedInEtcd as _;
 
-/// Puts a value if the lock is still held, in one transaction. Any client can do that; here it is etcdctl.
+/// Puts a value if the lock is still held, in one transaction. Any client can do that; here it is a request to the member's JSON gateway.
 fn put(server: &Etcd, guard: &LockGuard, key: &str, value: &str) -> Result<bool, Box<dyn Error>> {
     let check = guard.owner_check()?;
+    let (owner, created) = (gateway::encode(&check.key), check.create_revision);
+    let (key, value) = (gateway::encode(key.as_bytes()), gateway::encode(value.as_bytes()));
     let transaction = format!(
-        "create({:?}) = \"{}\"\n\nput {key} {value}\n\n\n",
-        String::from_utf8(check.key)?,
-        check.create_revision
+        r#"{{"compare":[{{"key":"{owner}","target":"CREATE","create_revision":"{created}"}}],
+            "success":[{{"request_put":{{"key":"{key}","value":"{value}"}}}}]}}"#
     );
-    Ok(etcdctl(server, &["txn"], &transaction)?.starts_with("SUCCESS"))
+    let answer = gateway::call(server.address(), "kv/txn", &transaction)?;
+    Ok(answer.contains(r#""succeeded":true"#))
 }
 // endregion
 
-fn etcdctl(server: &Etcd, arguments: &[&str], input: &str) -> Result<String, Box<dyn Error>> {
-    let mut child = Command::new("etcdctl")
-        .arg(format!("--endpoints={}", server.address()))
-        .args(arguments)
-        .env("ETCDCTL_API", "3")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    Ok(String::from_utf8(output.stdout)?)
+fn get(server: &Etcd, key: &str) -> Result<String, Box<dyn Error>> {
+    let range = format!(r#"{{"key":"{}"}}"#, gateway::encode(key.as_bytes()));
+    let answer = gateway::call(server.address(), "kv/range", &range)?;
+    let value = gateway::fields(&answer, "value").first().copied().unwrap_or_default();
+    Ok(String::from_utf8(gateway::decode(value)?)?)
 }
 
 #[tokio::main]
@@ -48,12 +40,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Somebody takes the lock away. Whatever the guard believes now, no transaction of its succeeds any more.
     let check = guard.owner_check()?;
-    etcdctl(&server, &["del", std::str::from_utf8(&check.key)?], "")?;
-    let written = put(&server, &guard, "report/state", "done").unwrap_or(false);
+    gateway::delete(server.address(), &gateway::encode(&check.key))?;
+    let written = match put(&server, &guard, "report/state", "done") {
+        // The guard has heard of it already, and has no check to offer.
+        Err(_) if !guard.is_held() => false,
+        written => written?,
+    };
     println!("written after the lock was taken away: {written}");
     assert!(!written);
-    let state = etcdctl(&server, &["get", "--print-value-only", "report/state"], "")?;
-    assert_eq!(state.trim(), "running");
+    assert_eq!(get(&server, "report/state")?, "running");
     locks.close().await?;
     Ok(())
 }
