@@ -430,6 +430,7 @@ impl Core {
             hinted: false,
             sent: 1,
             answered: 0,
+            revived: false,
         });
     }
 

@@ -85,6 +85,8 @@ pub(crate) struct Pending {
     pub(crate) sent: u32,
     /// How often it was answered.
     pub(crate) answered: u32,
+    /// Whether it may have got somewhere after it was undone.
+    pub(crate) revived: bool,
 }
 
 /// A grant that this process has.

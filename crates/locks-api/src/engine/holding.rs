@@ -125,8 +125,9 @@ impl Core {
             Some(claim) => {
                 self.outbox.cancel.push((*claim).clone());
                 let (sent, answered) = (1, 1);
-                let (trouble, why, hinted) = (None, None, false);
-                Phase::Cancelling(Pending { claim: *claim, timer, trouble, why, hinted, sent, answered })
+                let (trouble, why, hinted, revived) = (None, None, false, false);
+                let claim = *claim;
+                Phase::Cancelling(Pending { claim, timer, trouble, why, hinted, sent, answered, revived })
             }
             None => {
                 self.outbox.release.push(Return { grant: hold.grant.clone(), completed });

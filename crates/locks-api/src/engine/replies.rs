@@ -43,7 +43,9 @@ impl Core {
                 pending.why = None;
             }
         }
-        if matches!(self.entries[key].phase, Phase::Cancelling(_)) {
+        if let Phase::Cancelling(pending) = &mut self.entries[key].phase {
+            // A store that works on several steps at a time may have undone it before it did this, and answer in the other order.
+            pending.revived |= !is_refusal(&reply);
             return;
         }
         match reply {
@@ -67,7 +69,7 @@ impl Core {
             Phase::Cancelling(pending) if pending.claim.id == claim.id => {
                 self.timers.clear(pending.timer);
                 let in_doubt = pending.answered < pending.sent;
-                if in_doubt || reply.is_err() {
+                if in_doubt || pending.revived || reply.is_err() {
                     self.owe_cancel(pending.claim, in_doubt, now);
                 }
                 self.advance(key, now);
@@ -390,6 +392,14 @@ impl Core {
     }
 }
 
+/// Whether the claim neither holds nor waits, as far as is known.
+fn is_refusal(reply: &Result<Attempt, Error>) -> bool {
+    match reply {
+        Ok(attempt) => matches!(attempt, Attempt::Busy(_)),
+        Err(error) => error.kind() != ErrorKind::Unavailable,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -456,6 +466,26 @@ mod tests {
             core.acquired(&claim, now, Ok(reply), now);
             assert_eq!(core.outbox().acquire.len(), 1, "it was not asked again");
         }
+    }
+
+    /// The claim was sent again when it was undone. The store undid it, granted it anew, and answered that first.
+    #[test]
+    fn a_claim_that_is_granted_while_it_is_undone_is_undone_once_more() {
+        let (now, tokens) = (Boottime::now(), TokenBlock::new(FencingToken::new(7).unwrap(), 1).unwrap());
+        let mut core = core();
+        let (ticket, claim) = ask(&mut core, now);
+        core.acquired(&claim, now, Ok(Attempt::queued(None, None)), now);
+        core.event(Event::Hint(claim.name.clone()), now);
+        assert_eq!(std::mem::take(&mut core.outbox().acquire).len(), 1);
+        core.abandon(ticket, now);
+        assert_eq!(std::mem::take(&mut core.outbox().cancel).len(), 1);
+        let grant = Grant::new(&claim, tokens, Expiry::Never);
+        core.acquired(&claim, now, Ok(Attempt::Granted(grant)), now);
+        core.cancelled(&claim, &Ok(()), now);
+        assert!(!core.is_settled());
+        assert_eq!(std::mem::take(&mut core.outbox().cancel).len(), 1, "it is not undone again");
+        core.cancelled(&claim, &Ok(()), now);
+        assert!(core.is_settled());
     }
 
     #[test]
