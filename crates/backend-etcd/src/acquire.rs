@@ -234,9 +234,12 @@ impl Store {
             self.txn(txns::when(vec![txns::created_at(&one.key, entry.created)], delete), limit).await?;
             return Ok(None);
         }
+        // Another step for this claim may have moved it, while this one took its time: to the lease that is the present one, from which it is not moved back.
+        let anew = if self.is_retired(&one.lease) { Some(self.ask(claim).await?) } else { None };
+        let one = anew.as_ref().unwrap_or(one);
         if entry.lease != one.lease.id {
             let carry = vec![txns::carry(&one.key, one.lease.id)];
-            let carry = txns::when(vec![txns::created_at(&one.key, entry.created)], carry);
+            let carry = txns::when(vec![txns::modified_at(&one.key, entry.modified)], carry);
             if !self.txn(carry, limit).await?.succeeded {
                 return Ok(None);
             }

@@ -367,12 +367,13 @@ impl Known {
                 }
             }
         }
-        let granted: Vec<(Waiting, Record)> = granted
+        let granted: Vec<(Waiting, i64, Record)> = granted
             .into_iter()
             .filter_map(|claim| {
-                let mut record = view.queue().find(claim)?.record.clone();
+                let entry = view.queue().find(claim)?;
+                let (carrier, mut record) = (entry.lease, entry.record.clone());
                 record.since = wall_clock();
-                Some((view.waiting.remove(&claim)?, record))
+                Some((view.waiting.remove(&claim)?, carrier, record))
             })
             .collect();
         for (claim, _) in &gone {
@@ -383,8 +384,9 @@ impl Known {
                 events.lost(name.clone(), claim, Some(hold.tokens.last()), reason);
             }
         }
-        for (waiting, record) in granted {
-            hint |= !self.push(state, waiting, record, events);
+        for (waiting, carrier, record) in granted {
+            // A step may have moved it to another lease and not have heard of that.
+            hint |= carrier != waiting.lease.id || !self.push(state, waiting, record, events);
         }
         if hint {
             events.hint(name.clone());

@@ -63,9 +63,14 @@ impl Store {
         self.leases.keep((&self.link, self.keys()), lease, asked_at, limit).await
     }
 
+    /// Whether new claims go on another lease than this one.
+    pub(crate) fn is_retired(&self, lease: &Lease) -> bool {
+        self.leases.is_retired(lease)
+    }
+
     /// What a retired lease carries goes on the lease that took its place, so that it can end, and with it what nobody could be told to give up.
     pub(crate) async fn move_off(&self, lease: &Lease, number: LeaseId, ttl: Duration) -> Result<()> {
-        if !self.leases.is_retired(lease) {
+        if !self.is_retired(lease) {
             return Ok(());
         }
         let limit = patience(ttl);

@@ -6,7 +6,7 @@ pub(super) mod silence;
 
 use std::time::Duration;
 
-use locks_api::{Boottime, ErrorKind, LockGuard, Locks};
+use locks_api::{Boottime, ErrorKind, LockGuard, Locks, LossReason};
 
 use super::{Need, Requirement, WIRE, need};
 use crate::space::{PROMPT, Space, is_busy};
@@ -27,13 +27,24 @@ async fn warm_up(space: &Space, locks: &Locks) -> Verdict {
 
 /// Fails unless the lock stays held so long, for its holder and for `other`.
 async fn stays_held(guard: &LockGuard, other: &Locks, time: Duration) -> Verdict {
+    match lost_within(guard, other, time).await? {
+        None => Ok(()),
+        Some(reason) => Err(Failure::new(format!("lost: {reason}"))),
+    }
+}
+
+/// Why the lock is lost, if it is within this time. Fails if `other` gets it before that.
+async fn lost_within(guard: &LockGuard, other: &Locks, time: Duration) -> Verdict<Option<LossReason>> {
     let until = Boottime::now().after(time);
     while Boottime::now() < until {
-        check!(guard.is_held(), "lost because {:?}", crate::polling::poll_once(guard.lost()));
-        is_busy(other, guard.name()).await?;
+        let busy = is_busy(other, guard.name()).await;
+        if !guard.is_held() {
+            return within(PROMPT, "hearing of the loss", guard.lost()).await.map(Some);
+        }
+        busy?;
         pause_for(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Fails unless the lock is held on by whoever keeps it over a cut connection, and is known to be lost by whoever does not.

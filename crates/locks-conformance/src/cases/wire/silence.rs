@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use locks_api::{Boottime, ErrorKind, LossReason};
 
-use super::{EXPIRY, WIRE_AND_EXPIRY, release, stays_held, warm_up};
+use super::{EXPIRY, WIRE_AND_EXPIRY, lost_within, release, stays_held, warm_up};
 use crate::cases::{Case, fault};
 use crate::harness::Fault;
 use crate::proxy::Direction;
@@ -270,6 +270,9 @@ async fn a_narrow_line_loses_nothing(space: Space) -> Verdict {
     becomes_free(&other, &name, PROMPT).await
 }
 
+/// How many grants a store may lose that has just gone on.
+const GRANTS_AFTER_A_PAUSE: u32 = 3;
+
 async fn a_paused_store_loses_in_time(space: Space) -> Verdict {
     let ttl = space.ttl()?;
     let locks = space.connect_with(|builder| builder.store_timeout(STORE_TIMEOUT)).await?;
@@ -293,9 +296,18 @@ async fn a_paused_store_loses_in_time(space: Space) -> Verdict {
     );
     check!(!rival.is_finished(), "a paused store granted a lock");
     space.heal(Fault::Pause).await?;
-    // A store may have taken its pause for a failure.
-    let rival = within(space.grace_limit(), "the grant after a pause", rival).await???;
-    stays_held(&rival, &locks, ttl).await?;
+    // A store may have taken its pause for a failure, and have more to do about that than the ttl of a grant allows.
+    let mut rival = within(space.grace_limit(), "the grant after a pause", rival).await???;
+    for further in (0..GRANTS_AFTER_A_PAUSE).rev() {
+        match lost_within(&rival, &locks, ttl).await? {
+            None => break,
+            Some(LossReason::Expired) if further > 0 => {
+                let lock = other.lock(&name).ttl(ttl);
+                rival = within(space.grace_limit(), "another grant after a pause", lock.acquire()).await??;
+            }
+            Some(reason) => return Err(Failure::new(format!("lost after a pause: {reason}"))),
+        }
+    }
     rival.release().await?;
     becomes_free(&locks, &wanted, space.grace_limit()).await
 }
