@@ -1,5 +1,6 @@
 //! A backend without the engine: its steps, one at a time, as the contract of the SPI has them.
 
+use std::convert::identity;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use locks_api::spi::{
     Abilities, Attempt, Backend, Claim, Events, Expiry, Grant, Guarantees, Inline, InstanceId, Released,
     Renewed, Result as StepResult,
 };
-use locks_api::{LockName, Locks};
+use locks_api::{Boottime, ErrorKind, LockName, Locks};
 
 use crate::harness::AnyBackend;
 use crate::recording::{self, HoldId, What};
@@ -44,8 +45,7 @@ impl Direct {
 
     pub(crate) async fn acquire(&self, claim: &Claim) -> Verdict<Attempt> {
         let claims = std::slice::from_ref(claim);
-        let answers = within(PROMPT, "the step `acquire`", self.backend.acquire(claims)).await??;
-        let answer = one_answer(answers, "acquire")??;
+        let answer = until_known("acquire", || self.backend.acquire(claims), identity).await?;
         if let Attempt::Granted(grant) = &answer {
             recording::note(|| What::Granted {
                 hold: self.hold(grant),
@@ -90,14 +90,12 @@ impl Direct {
 
     pub(crate) async fn cancel(&self, claim: &Claim) -> Verdict {
         let claims = std::slice::from_ref(claim);
-        let answers = within(PROMPT, "the step `cancel`", self.backend.cancel(claims)).await??;
-        Ok(one_answer(answers, "cancel")??)
+        until_known("cancel", || self.backend.cancel(claims), identity).await
     }
 
     pub(crate) async fn release(&self, grant: &Grant) -> Verdict<Released> {
         let grants = std::slice::from_ref(grant);
-        let answers = within(PROMPT, "the step `release`", self.backend.release(grants)).await??;
-        let answer = one_answer(answers, "release")??;
+        let answer = until_known("release", || self.backend.release(grants), identity).await?;
         if answer == Released::Done {
             recording::note(|| What::Released { hold: self.hold(grant) });
         }
@@ -106,8 +104,7 @@ impl Direct {
 
     pub(crate) async fn renew(&self, grant: &Grant) -> Verdict<Renewed> {
         let grants = std::slice::from_ref(grant);
-        let answers = within(PROMPT, "the step `renew`", self.backend.renew(grants)).await??;
-        let answer = one_answer(answers, "renew")?;
+        let answer = until_known("renew", || self.backend.renew(grants), Ok).await?;
         let hold = self.hold(grant);
         match answer {
             Renewed::Extended(expiry) => {
@@ -144,6 +141,30 @@ fn micros(expiry: Expiry) -> Option<u64> {
     match expiry {
         Expiry::In(time) => u64::try_from(time.as_micros()).ok(),
         _ => None,
+    }
+}
+
+/// What came of a step, which is sent again until that is known, as the engine does: a busy store may take longer than its backend waits.
+async fn until_known<A, T, F>(
+    step: &str,
+    mut send: impl FnMut() -> F,
+    read: impl Fn(A) -> StepResult<T>,
+) -> Verdict<T>
+where
+    F: Future<Output = StepResult<Vec<A>>>,
+{
+    let until = Boottime::now().after(PROMPT);
+    loop {
+        let answer = match within(PROMPT, &format!("the step `{step}`"), send()).await? {
+            Ok(answers) => read(one_answer(answers, step)?),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Unavailable && Boottime::now() < until => {
+                pause_for(Duration::from_millis(10)).await;
+            }
+            answer => return Ok(answer?),
+        }
     }
 }
 
