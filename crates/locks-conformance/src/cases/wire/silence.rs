@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use locks_api::spi::Restart;
 use locks_api::{Boottime, ErrorKind, LossReason};
 
 use super::{EXPIRY, WIRE_AND_EXPIRY, lost_within, release, stays_held, warm_up};
@@ -270,7 +271,8 @@ async fn a_narrow_line_loses_nothing(space: Space) -> Verdict {
     becomes_free(&other, &name, PROMPT).await
 }
 
-/// How many grants a store may lose that has just gone on.
+/// How many grants are looked at that a store makes after a pause, if it may be about to elect a leader: one that keeps grants over a restart. Any other has no reason to
+/// lose even the first.
 const GRANTS_AFTER_A_PAUSE: u32 = 3;
 
 async fn a_paused_store_loses_in_time(space: Space) -> Verdict {
@@ -297,8 +299,9 @@ async fn a_paused_store_loses_in_time(space: Space) -> Verdict {
     check!(!rival.is_finished(), "a paused store granted a lock");
     space.heal(Fault::Pause).await?;
     // A store may have taken its pause for a failure, and have more to do about that than the ttl of a grant allows.
+    let grants = if space.guarantees().restart == Restart::Keeps { GRANTS_AFTER_A_PAUSE } else { 1 };
     let mut rival = within(space.grace_limit(), "the grant after a pause", rival).await???;
-    for further in (0..GRANTS_AFTER_A_PAUSE).rev() {
+    for further in (0..grants).rev() {
         match lost_within(&rival, &locks, ttl).await? {
             None => break,
             Some(LossReason::Expired) if further > 0 => {
