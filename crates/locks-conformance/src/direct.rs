@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use locks_api::spi::{
     Abilities, Attempt, Backend, Claim, Events, Expiry, Grant, Guarantees, Inline, InstanceId, Released,
-    Renewed, Result as StepResult,
+    Renewed, Restart, Result as StepResult,
 };
 use locks_api::{Boottime, ErrorKind, LockName, Locks};
 
@@ -45,7 +45,7 @@ impl Direct {
 
     pub(crate) async fn acquire(&self, claim: &Claim) -> Verdict<Attempt> {
         let claims = std::slice::from_ref(claim);
-        let answer = until_known("acquire", || self.backend.acquire(claims), identity).await?;
+        let answer = self.until_known("acquire", || self.backend.acquire(claims), identity).await?;
         if let Attempt::Granted(grant) = &answer {
             recording::note(|| What::Granted {
                 hold: self.hold(grant),
@@ -90,12 +90,12 @@ impl Direct {
 
     pub(crate) async fn cancel(&self, claim: &Claim) -> Verdict {
         let claims = std::slice::from_ref(claim);
-        until_known("cancel", || self.backend.cancel(claims), identity).await
+        self.until_known("cancel", || self.backend.cancel(claims), identity).await
     }
 
     pub(crate) async fn release(&self, grant: &Grant) -> Verdict<Released> {
         let grants = std::slice::from_ref(grant);
-        let answer = until_known("release", || self.backend.release(grants), identity).await?;
+        let answer = self.until_known("release", || self.backend.release(grants), identity).await?;
         if answer == Released::Done {
             recording::note(|| What::Released { hold: self.hold(grant) });
         }
@@ -104,7 +104,7 @@ impl Direct {
 
     pub(crate) async fn renew(&self, grant: &Grant) -> Verdict<Renewed> {
         let grants = std::slice::from_ref(grant);
-        let answer = until_known("renew", || self.backend.renew(grants), Ok).await?;
+        let answer = self.until_known("renew", || self.backend.renew(grants), Ok).await?;
         let hold = self.hold(grant);
         match answer {
             Renewed::Extended(expiry) => {
@@ -124,6 +124,35 @@ impl Direct {
         Ok(within(PROMPT, "the step `close`", self.backend.close()).await??)
     }
 
+    /// What came of a step. Where a store may elect a leader, as one that keeps grants over a restart, it is sent again until that is known, as the engine does; any other
+    /// store has to answer at once.
+    async fn until_known<A, T, F>(
+        &self,
+        step: &str,
+        mut send: impl FnMut() -> F,
+        read: impl Fn(A) -> StepResult<T>,
+    ) -> Verdict<T>
+    where
+        F: Future<Output = StepResult<Vec<A>>>,
+    {
+        let repeats = self.backend.guarantees().restart == Restart::Keeps;
+        let until = Boottime::now().after(PROMPT);
+        loop {
+            let answer = match within(PROMPT, &format!("the step `{step}`"), send()).await? {
+                Ok(answers) => read(one_answer(answers, step)?),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable && repeats && Boottime::now() < until =>
+                {
+                    pause_for(Duration::from_millis(10)).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
     /// What records call this hold.
     fn hold(&self, grant: &Grant) -> HoldId {
         let token = Some(grant.tokens.first().get());
@@ -141,30 +170,6 @@ fn micros(expiry: Expiry) -> Option<u64> {
     match expiry {
         Expiry::In(time) => u64::try_from(time.as_micros()).ok(),
         _ => None,
-    }
-}
-
-/// What came of a step, which is sent again until that is known, as the engine does: a busy store may take longer than its backend waits.
-async fn until_known<A, T, F>(
-    step: &str,
-    mut send: impl FnMut() -> F,
-    read: impl Fn(A) -> StepResult<T>,
-) -> Verdict<T>
-where
-    F: Future<Output = StepResult<Vec<A>>>,
-{
-    let until = Boottime::now().after(PROMPT);
-    loop {
-        let answer = match within(PROMPT, &format!("the step `{step}`"), send()).await? {
-            Ok(answers) => read(one_answer(answers, step)?),
-            Err(error) => Err(error),
-        };
-        match answer {
-            Err(error) if error.kind() == ErrorKind::Unavailable && Boottime::now() < until => {
-                pause_for(Duration::from_millis(10)).await;
-            }
-            answer => return Ok(answer?),
-        }
     }
 }
 
