@@ -275,6 +275,8 @@ async fn a_store_that_is_too_slow_for_the_ttl_is_told_apart_from_a_busy_one() {
 async fn claims_and_renewals_travel_together() {
     let store = store();
     let (locks, line) = connect(&store);
+    // A store that answers at once leaves nothing time to gather.
+    line.delay(50 * MS);
     let tasks: Vec<_> = (0..1_000)
         .map(|number| {
             let lock = locks.lock(format!("lock {number}")).ttl(3_000 * MS);
@@ -286,7 +288,8 @@ async fn claims_and_renewals_travel_together() {
         guards.push(task.await.unwrap());
     }
     let claimed = line.requests();
-    assert!(claimed <= 100, "1,000 claims took {claimed} requests");
+    assert!(claimed <= 40, "1,000 claims took {claimed} requests");
+    line.delay(Duration::ZERO);
     assert!(timeout(3_000 * MS, guards[0].lost()).await.is_err());
     let renewals = line.requests() - claimed;
     assert!((3..=40).contains(&renewals), "a ttl of 1,000 locks took {renewals} requests");
