@@ -9,7 +9,7 @@ use super::timers::{Timer, TimerKey};
 use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::observe::What;
-use crate::spi::{Claim, ClaimId, LeaseId};
+use crate::spi::{Claim, ClaimId, Expiry, Grant, LeaseId};
 
 /// A release or a cancellation that the store has not confirmed.
 ///
@@ -56,6 +56,15 @@ impl Core {
         let claim = back.grant.claim;
         self.note_lock(&back.grant.name, || What::Owed);
         self.owe(claim, Owed::Release(back), ticket, forgotten_at, false, now);
+    }
+
+    /// A grant that is nobody's goes back.
+    pub(super) fn owe_release_of(&mut self, grant: Grant, now: Boottime) {
+        let forgotten_at = match grant.expiry {
+            Expiry::Never => Boottime::NEVER,
+            Expiry::In(ttl) => now.after(ttl),
+        };
+        self.owe_release(Return { grant, completed: false }, None, forgotten_at, now);
     }
 
     /// A claim whose fate is unknown must not hold or wait. With `in_doubt`, one success does not settle it.

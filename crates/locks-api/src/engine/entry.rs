@@ -6,6 +6,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::lease::Lease;
+use super::outbox::Return;
 use super::ticket::TicketKey;
 use super::timers::TimerKey;
 use crate::busy::Busy;
@@ -109,6 +110,8 @@ pub(crate) struct Hold {
     pub(crate) extensions: Vec<(TicketKey, Boottime)>,
     /// The claim, if a grant that nobody got is to be undone and not just released.
     pub(crate) undo: Option<Box<Claim>>,
+    /// How many copies of its claim the store has not answered yet.
+    pub(crate) copies: u32,
 }
 
 /// Who has the grant inside this process.
@@ -153,6 +156,17 @@ pub(crate) struct Releasing {
     pub(crate) timer: Option<TimerKey>,
     /// When the store forgets the grant by itself.
     pub(crate) forgotten_at: Boottime,
+    /// How many copies of its claim are to be answered before it is sent: what they might do after it could not be undone without the minimum hold.
+    pub(crate) awaits: u32,
+    /// The claim, if a copy of it may have got somewhere after the grant was taken back.
+    pub(crate) revived: Option<Box<Claim>>,
+}
+
+impl Releasing {
+    /// What the store is to be told.
+    pub(crate) fn back(&self) -> Return {
+        Return { grant: self.grant.clone(), completed: self.completed }
+    }
 }
 
 impl Entry {

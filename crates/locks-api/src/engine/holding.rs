@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::entry::{EntryKey, Hold, Pending, Phase, Releasing, Usage};
-use super::outbox::Return;
 use super::ticket::{Answer, Granted, Ticket, TicketKey};
 use super::timers::Timer;
 use crate::clock::Boottime;
@@ -121,17 +120,23 @@ impl Core {
         let forgotten_at = self.end_upkeep(key, &mut hold);
         self.note(key, hold.token(), || What::Released);
         let timer = self.reply_timer(key, hold.upkeep.as_ref().map(|upkeep| upkeep.ttl), now);
+        let awaits = if hold.undo.is_some() { hold.copies } else { 0 };
         self.entries[key].phase = match hold.undo.take().filter(|_| hold.used == 0) {
             Some(claim) => {
                 self.outbox.cancel.push((*claim).clone());
-                let (sent, answered) = (1, 1);
+                let (sent, answered) = (1 + hold.copies, 1);
                 let (trouble, why, hinted, revived) = (None, None, false, false);
                 let claim = *claim;
                 Phase::Cancelling(Pending { claim, timer, trouble, why, hinted, sent, answered, revived })
             }
             None => {
-                self.outbox.release.push(Return { grant: hold.grant.clone(), completed });
-                Phase::Releasing(Releasing { grant: hold.grant, completed, ticket, timer, forgotten_at })
+                let revived = None;
+                let releasing =
+                    Releasing { grant: hold.grant, completed, ticket, timer, forgotten_at, awaits, revived };
+                if awaits == 0 {
+                    self.outbox.release.push(releasing.back());
+                }
+                Phase::Releasing(releasing)
             }
         };
     }

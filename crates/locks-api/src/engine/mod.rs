@@ -16,6 +16,7 @@ mod replies;
 #[cfg(test)]
 mod simulation;
 mod standstill;
+mod strays;
 mod ticket;
 mod timers;
 mod waiting;

@@ -76,8 +76,9 @@ impl Core {
             }
         };
         let lease = Arc::new(Lease::new(grant.claim, mode, deadline));
-        let (thread, used, since, max_hold, extensions, undo) = (None, 0, now, None, Vec::new(), None);
-        Hold { grant, lease, usage, thread, used, since, upkeep, max_hold, extensions, undo }
+        let (thread, used, since, max_hold, extensions) = (None, 0, now, None, Vec::new());
+        let (undo, copies) = (None, 0);
+        Hold { grant, lease, usage, thread, used, since, upkeep, max_hold, extensions, undo, copies }
     }
 
     /// Stops keeping a grant alive, and says when the store has forgotten it.
@@ -225,7 +226,7 @@ impl Core {
         // the store's margin: its holder may be at work still.
         if hold.usage != Usage::Out && reason == LossReason::Expired {
             match hold.undo {
-                Some(claim) if hold.used == 0 => self.owe_cancel(*claim, false, now),
+                Some(claim) if hold.used == 0 => self.owe_cancel(*claim, hold.copies > 0, now),
                 _ => {
                     self.owe_release(Return { grant: hold.grant, completed: false }, None, forgotten_at, now)
                 }

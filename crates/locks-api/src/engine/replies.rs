@@ -15,7 +15,7 @@ use crate::clock::Boottime;
 use crate::error::{Error, ErrorKind};
 use crate::holder::Holder;
 use crate::loss::LossReason;
-use crate::spi::{Attempt, Claim, ClaimId, Event, Expiry, Grant, Released};
+use crate::spi::{Attempt, Claim, ClaimId, Event, Grant, Released};
 
 impl Core {
     /// The store answered a claim that was sent at `sent`.
@@ -28,9 +28,9 @@ impl Core {
     ) {
         let key = self.find(&claim.name, claim.id);
         let Some(key) = key.filter(|key| self.entries[*key].is_pending(claim.id)) else {
-            // Nobody waits for this claim any more. If it got somewhere, that is undone.
-            if key.is_none() && matches!(reply, Ok(Attempt::Granted(_) | Attempt::Queued { .. })) {
-                self.owe_cancel(claim.clone(), false, now);
+            match key {
+                Some(key) => self.late_answer(key, claim, &reply),
+                None => self.stray(claim, reply, now),
             }
             return;
         };
@@ -91,8 +91,11 @@ impl Core {
             }
         };
         self.timers.clear(releasing.timer);
-        let Releasing { grant, completed, ticket, forgotten_at, .. } = releasing;
-        let back = Return { grant, completed };
+        let back = releasing.back();
+        let Releasing { ticket, forgotten_at, revived, .. } = releasing;
+        if let Some(claim) = revived.filter(|_| reply.is_ok()) {
+            self.owe_cancel(*claim, false, now);
+        }
         match (reply, ticket) {
             (Err(error), Some(ticket)) if error.kind() != ErrorKind::Unavailable => {
                 self.answer(ticket, Answer::Failed(error.clone()));
@@ -139,13 +142,7 @@ impl Core {
                     self.granted(key, grant, Written::Pushed(since), now);
                 }
                 Some(_) => {}
-                None => {
-                    let forgotten_at = match grant.expiry {
-                        Expiry::Never => Boottime::NEVER,
-                        Expiry::In(ttl) => now.after(ttl),
-                    };
-                    self.owe_release(Return { grant, completed: false }, None, forgotten_at, now);
-                }
+                None => self.owe_release_of(grant, now),
             },
             Event::Lost { name, claim, last, reason } => {
                 if let Some(key) = self.find(&name, claim)
@@ -216,8 +213,9 @@ impl Core {
 
     fn granted(&mut self, key: EntryKey, grant: Grant, written: Written, now: Boottime) {
         let by_hand = self.first_waiter(key).is_some_and(|ticket| self.tickets[ticket].terms.are_by_hand());
-        let Some(Pending { claim, .. }) = self.end_pending(key) else { return };
+        let Some(Pending { claim, sent, answered, .. }) = self.end_pending(key) else { return };
         let mut hold = self.hold(key, grant, (claim.mode, claim.ttl), by_hand, written, now);
+        hold.copies = sent.saturating_sub(answered);
         hold.undo = claim.min_hold().is_some().then(|| Box::new(claim));
         let entry = &mut self.entries[key];
         entry.seen = None;
@@ -401,7 +399,7 @@ fn is_refusal(reply: &Result<Attempt, Error>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
@@ -411,10 +409,10 @@ mod tests {
     use crate::caller::Caller;
     use crate::loss::LossReason;
     use crate::name::LockName;
-    use crate::spi::{Renewed, TokenBlock};
+    use crate::spi::{Expiry, Renewed, TokenBlock};
     use crate::token::FencingToken;
 
-    fn core() -> Core {
+    pub(in super::super) fn core() -> Core {
         Core::new(Settings {
             backend: "test",
             ttl: None,
@@ -431,9 +429,18 @@ mod tests {
     }
 
     fn ask_for(core: &mut Core, name: &str, ttl: Option<Duration>, now: Boottime) -> (TicketKey, Claim) {
+        ask_on(core, name, Terms::plain(ttl), now)
+    }
+
+    pub(in super::super) fn ask_on(
+        core: &mut Core,
+        name: &str,
+        terms: Terms,
+        now: Boottime,
+    ) -> (TicketKey, Claim) {
         let name = LockName::new(name).unwrap();
         let holder = Arc::new(Holder::default());
-        let (terms, patience, caller) = (Terms::plain(ttl), Patience::Endless, Caller::default());
+        let (patience, caller) = (Patience::Endless, Caller::default());
         let ticket = core.acquire(Wish { name, terms, holder, patience, caller }, now);
         (ticket, core.outbox().acquire.pop().unwrap())
     }
@@ -450,7 +457,7 @@ mod tests {
         }
     }
 
-    fn answer(core: &mut Core, ticket: TicketKey) -> Poll<Answer> {
+    pub(in super::super) fn answer(core: &mut Core, ticket: TicketKey) -> Poll<Answer> {
         core.poll(ticket, &Context::from_waker(Waker::noop()))
     }
 

@@ -3,6 +3,7 @@
 //! A seed decides everything: delays, losses, duplicates, pauses, crashes, what callers do and when. Thousands of seeds run
 //! in seconds, and a seed that fails is replayed, with a trace, by the command that the failure prints.
 
+mod minimum_hold;
 mod process;
 mod store;
 mod world;
@@ -93,7 +94,8 @@ fn all_kinds_and_a_store_that_forgets() {
 #[test]
 fn every_flaw_of_a_store_is_found() {
     for flaw in Flaw::ALL {
-        let kinds = matches!(flaw, Flaw::OnePermitTooMany | Flaw::ReaderBesideWriter);
+        let kinds =
+            matches!(flaw, Flaw::OnePermitTooMany | Flaw::ReaderBesideWriter | Flaw::ShortMinimumHold);
         let plan = Plan { flaw: Some(flaw), kinds, ..Plan::forgetful() };
         let found =
             (0..SEEDS).find_map(|seed| run(seed, &plan, false).err().map(|violation| (seed, violation)));

@@ -54,6 +54,14 @@ impl Wake for Flag {
     }
 }
 
+impl Caller {
+    /// For how long nobody else is to be granted the lock after it was.
+    pub(super) fn min_hold(&self) -> Duration {
+        let extras = self.terms.special.as_ref().and_then(|special| special.extras.as_ref());
+        extras.and_then(|extras| extras.min_hold).unwrap_or_default()
+    }
+}
+
 impl Process {
     pub(super) fn new(random: &mut fastrand::Rng, callers: usize, kinds: bool, epoch: u64) -> Self {
         let settings = Settings {

@@ -8,6 +8,7 @@ use crate::clock::Boottime;
 use crate::loss::LossReason;
 use crate::name::LockName;
 use crate::spi::{Attempt, Claim, ClaimId, Expiry, Grant, InstanceId, Mode, Released, Renewed, TokenBlock};
+use crate::token::FencingToken;
 
 /// What a store can do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,12 @@ pub(super) enum Flaw {
     OnePermitTooMany,
     /// It lets a reader in beside a writer.
     ReaderBesideWriter,
+    /// It grants a lock before its minimum hold is over.
+    ShortMinimumHold,
 }
 
 impl Flaw {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::NoGrace,
         Self::ResurrectingRenewal,
         Self::ReleaseByAnyone,
@@ -37,6 +40,7 @@ impl Flaw {
         Self::LostWakeUp,
         Self::OnePermitTooMany,
         Self::ReaderBesideWriter,
+        Self::ShortMinimumHold,
     ];
 
     /// How the violation that it leads to begins.
@@ -46,6 +50,7 @@ impl Flaw {
             Self::OnePermitTooMany | Self::ReaderBesideWriter => "exclusion",
             Self::ReusedToken => "token order",
             Self::LostWakeUp => "liveness",
+            Self::ShortMinimumHold => "minimum hold",
         }
     }
 }
@@ -69,6 +74,8 @@ pub(super) struct Store {
     /// Counts the times it has forgotten something.
     pub(super) epoch: u64,
     grace_until: Boottime,
+    /// When it granted what, by the last token of each grant.
+    granted: BTreeMap<(LockName, FencingToken), Boottime>,
     pub(super) pushes: Vec<(InstanceId, Push)>,
 }
 
@@ -118,6 +125,7 @@ impl Store {
             rows: BTreeMap::new(),
             epoch: 1,
             grace_until: Boottime::from_nanos(0),
+            granted: BTreeMap::new(),
             pushes: Vec::new(),
         }
     }
@@ -205,6 +213,12 @@ impl Store {
         held.filter(|held| held.instance == instance).map(|held| held.grant.clone()).collect()
     }
 
+    /// When it granted the block that this token is of.
+    pub(super) fn granted_at(&self, name: &LockName, token: FencingToken) -> Option<Boottime> {
+        let from = self.granted.range((name.clone(), token)..).next();
+        from.filter(|((lock, _), _)| lock == name).map(|(_, at)| *at)
+    }
+
     /// Claims that hold or wait and have not expired.
     pub(super) fn live_claims(&self, now: Boottime) -> usize {
         let rows = self.rows.values();
@@ -266,7 +280,8 @@ impl Store {
         let grant = Grant::new(claim, tokens, Expiry::In(life));
         row.counter = Some((tokens.last().get(), epoch));
         row.waiting.retain(|(waiter, _)| waiter.id != claim.id);
-        if let Some(least) = claim.min_hold() {
+        self.granted.insert((claim.name.clone(), tokens.last()), now);
+        if let Some(least) = claim.min_hold().filter(|_| flaw != Some(Flaw::ShortMinimumHold)) {
             row.not_before = Some((now.after(least), claim.id));
         }
         let (instance, mode, ends) = (claim.instance, claim.mode, now.after(life));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::super::ticket::{Answer, Patience};
+use super::minimum_hold::MinimumHolds;
 use super::process::{Doing, Process};
 use super::store::{Flaw, Push, Store};
 use crate::clock::Boottime;
@@ -106,6 +107,7 @@ pub(super) struct World {
     processes: Vec<Process>,
     /// The largest token that any guard of the lock had, and how often each was given out.
     tokens: HashMap<LockName, (FencingToken, HashMap<FencingToken, u32>)>,
+    minimum_holds: MinimumHolds,
     disturbances: u32,
     /// Nothing ever goes wrong here: no caller may hear of trouble.
     calm: bool,
@@ -137,6 +139,7 @@ impl World {
             store,
             processes,
             tokens: HashMap::new(),
+            minimum_holds: MinimumHolds::default(),
             disturbances,
             calm,
             digest: 0,
@@ -421,6 +424,9 @@ impl World {
                 ));
             }
             *highest = token.max(*highest);
+            if let Some(at) = self.store.granted_at(&body.lock, token) {
+                self.minimum_holds.seen(&body.lock, token, at, body.min_hold())?;
+            }
             body.doing = Doing::Holding { granted, seen_lost: false };
             pause = match self.random.u32(0..10) {
                 0 => self.within(TTL * 3),
@@ -492,6 +498,7 @@ impl World {
         if self.random.u32(0..100) < self.plan.forget {
             let restored = self.random.bool().then(|| self.older.clone());
             self.store.forget(restored, self.now);
+            self.minimum_holds.forget(self.now);
         }
         if self.random.u32(0..100) < 50 {
             self.older = self.store.clone();
