@@ -219,12 +219,14 @@ impl Store {
         from.filter(|((lock, _), _)| lock == name).map(|(_, at)| *at)
     }
 
-    /// Claims that hold or wait and have not expired.
-    pub(super) fn live_claims(&self, now: Boottime) -> usize {
+    /// Claims that hold or wait and have not expired, of one process or of all.
+    pub(super) fn live_claims(&self, of: Option<InstanceId>, now: Boottime) -> usize {
+        let counts =
+            |instance: InstanceId, ends: Boottime| ends > now && of.is_none_or(|wanted| wanted == instance);
         let rows = self.rows.values();
         rows.map(|row| {
-            row.held.iter().filter(|held| held.ends > now).count()
-                + row.waiting.iter().filter(|(_, gone_at)| *gone_at > now).count()
+            row.held.iter().filter(|held| counts(held.instance, held.ends)).count()
+                + row.waiting.iter().filter(|(waiter, gone_at)| counts(waiter.instance, *gone_at)).count()
         })
         .sum()
     }

@@ -165,6 +165,7 @@ impl World {
             self.digest = self.digest.wrapping_mul(31).wrapping_add(at.as_nanos());
             self.happen(happening)?;
             self.check_exclusion()?;
+            self.check_leftovers()?;
             if at.since(start) > Duration::from_secs(900) {
                 return Err(format!("liveness: not at rest after 15 minutes; {}", self.picture()));
             }
@@ -175,7 +176,7 @@ impl World {
                 return Err(format!("liveness: somebody waits for ever; {}", self.picture()));
             }
         }
-        let left = self.store.live_claims(self.now.after(TTL));
+        let left = self.store.live_claims(None, self.now.after(TTL));
         if left > 0 {
             return Err(format!("liveness: {left} claims are left in the store"));
         }
@@ -471,6 +472,21 @@ impl World {
                     ));
                 }
                 others.push((mode, granted.token));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever has settled everything left nothing in the store, unless something got lost on the way.
+    fn check_leftovers(&self) -> Result<(), String> {
+        for (index, process) in self.processes.iter().enumerate().filter(|_| self.calm) {
+            let left = self.store.live_claims(Some(process.core.instance), self.now);
+            let under_way = |happening: &Happening| match happening {
+                Happening::ToStore(at, _) | Happening::ToProcess(at, _) => *at == index,
+                _ => false,
+            };
+            if left > 0 && process.core.is_settled() && !self.agenda.values().any(under_way) {
+                return Err(format!("leftovers: {left} claims of a process that has settled everything"));
             }
         }
         Ok(())
