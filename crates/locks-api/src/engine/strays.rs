@@ -56,27 +56,32 @@ mod tests {
     use std::time::Duration;
 
     use super::super::replies::tests::{answer, ask_on, core};
-    use super::super::ticket::{Answer, Granted, Special, Terms};
+    use super::super::ticket::{Answer, Special, Terms, TicketKey};
     use super::*;
-    use crate::spi::{Event, Expiry, Extras, Grant, Released, TokenBlock};
+    use crate::loss::LossReason;
+    use crate::spi::{Event, Expiry, Extras, Grant, Released, Renewed, TokenBlock};
     use crate::token::FencingToken;
 
-    /// Somebody waited for the lock, whose claim was sent again on a hint and granted by a push before the copy was answered.
-    fn granted_before_its_copy_is_answered(
-        core: &mut Core,
-        terms: Terms,
-        now: Boottime,
-    ) -> (Claim, Grant, Granted) {
-        let (ticket, claim) = ask_on(core, "x", terms, now);
+    /// Somebody waits for the lock, whose claim was sent again on a hint and granted by a push before the copy was answered.
+    fn granted_before_its_copy_is_answered(terms: Terms, now: Boottime) -> (Core, TicketKey, Claim, Grant) {
+        let mut core = core();
+        let (ticket, claim) = ask_on(&mut core, "x", terms, now);
         core.acquired(&claim, now, Ok(Attempt::queued(None, None)), now);
         core.event(Event::Hint(claim.name.clone()), now);
         assert_eq!(std::mem::take(&mut core.outbox().acquire).len(), 1, "it is not sent again");
         let grant = grant(&claim, 7);
         core.event(Event::Granted(grant.clone(), None), now);
-        match answer(core, ticket) {
-            Poll::Ready(Answer::Granted(granted)) => (claim, grant, granted),
-            other => panic!("{other:?}"),
-        }
+        (core, ticket, claim, grant)
+    }
+
+    /// The same, and its holder has given it back.
+    fn given_back_before_its_copy_is_answered(terms: Terms, now: Boottime) -> (Core, Claim, Grant) {
+        let (mut core, ticket, claim, grant) = granted_before_its_copy_is_answered(terms, now);
+        let Poll::Ready(Answer::Granted(granted)) = answer(&mut core, ticket) else {
+            panic!("nobody got it");
+        };
+        assert!(core.release(&granted, false, false, now).is_none());
+        (core, claim, grant)
     }
 
     fn grant(claim: &Claim, token: u64) -> Grant {
@@ -95,10 +100,8 @@ mod tests {
         for got in
             [|claim: &Claim| Attempt::Granted(grant(claim, 8)), |_: &Claim| Attempt::queued(None, None)]
         {
-            let (now, mut core) = (Boottime::now(), core());
-            let (claim, grant, granted) =
-                granted_before_its_copy_is_answered(&mut core, Terms::plain(None), now);
-            assert!(core.release(&granted, false, false, now).is_none());
+            let now = Boottime::now();
+            let (mut core, claim, grant) = given_back_before_its_copy_is_answered(Terms::plain(None), now);
             assert_eq!(std::mem::take(&mut core.outbox().release).len(), 1);
             core.acquired(&claim, now, Ok(got(&claim)), now);
             core.released(&grant, &Ok(Released::Done), now);
@@ -110,9 +113,8 @@ mod tests {
 
     #[test]
     fn the_same_grant_once_more_is_not_undone() {
-        let (now, mut core) = (Boottime::now(), core());
-        let (claim, grant, granted) = granted_before_its_copy_is_answered(&mut core, Terms::plain(None), now);
-        assert!(core.release(&granted, false, false, now).is_none());
+        let now = Boottime::now();
+        let (mut core, claim, grant) = given_back_before_its_copy_is_answered(Terms::plain(None), now);
         core.outbox().release.clear();
         core.acquired(&claim, now, Ok(Attempt::Granted(grant.clone())), now);
         core.released(&grant, &Ok(Released::Done), now);
@@ -122,10 +124,8 @@ mod tests {
     /// A copy that came to the store after the release would wait there, and undoing that would end the minimum hold.
     #[test]
     fn a_minimum_hold_is_given_back_after_all_copies_of_its_claim_are_answered() {
-        let (now, mut core) = (Boottime::now(), core());
-        let (claim, grant, granted) =
-            granted_before_its_copy_is_answered(&mut core, with_minimum_hold(), now);
-        assert!(core.release(&granted, false, false, now).is_none());
+        let now = Boottime::now();
+        let (mut core, claim, grant) = given_back_before_its_copy_is_answered(with_minimum_hold(), now);
         assert!(core.outbox().is_empty(), "it went back before");
         core.acquired(&claim, now, Ok(Attempt::Granted(grant.clone())), now);
         assert_eq!(std::mem::take(&mut core.outbox().release).len(), 1, "it does not go back");
@@ -134,10 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn a_minimum_hold_is_given_back_although_a_copy_of_its_claim_is_never_answered() {
-        let (now, mut core) = (Boottime::now(), core());
-        let (_, grant, granted) = granted_before_its_copy_is_answered(&mut core, with_minimum_hold(), now);
+    fn a_minimum_hold_whose_copies_are_answered_goes_back_at_once() {
+        let now = Boottime::now();
+        let (mut core, ticket, claim, grant) = granted_before_its_copy_is_answered(with_minimum_hold(), now);
+        let Poll::Ready(Answer::Granted(granted)) = answer(&mut core, ticket) else {
+            panic!("nobody got it");
+        };
+        core.acquired(&claim, now, Ok(Attempt::Granted(grant)), now);
         assert!(core.release(&granted, false, false, now).is_none());
+        assert_eq!(core.outbox().release.len(), 1);
+    }
+
+    #[test]
+    fn a_minimum_hold_is_given_back_although_a_copy_of_its_claim_is_never_answered() {
+        let now = Boottime::now();
+        let (mut core, _, grant) = given_back_before_its_copy_is_answered(with_minimum_hold(), now);
         let later = core.next_tick().expect("somebody looks after it");
         core.tick(later);
         assert_eq!(std::mem::take(&mut core.outbox().release).len(), 1);
@@ -145,22 +156,50 @@ mod tests {
         assert!(core.is_settled());
     }
 
-    /// The copy that was granted first has an owner who may count on its minimum hold: no cancellation may end that.
+    /// The grant had an owner who may count on its minimum hold: no cancellation may end that.
     #[test]
-    fn a_grant_of_nobodys_claim_with_a_minimum_hold_is_released_and_not_undone() {
-        let (now, mut core) = (Boottime::now(), core());
-        let (claim, grant, granted) =
-            granted_before_its_copy_is_answered(&mut core, with_minimum_hold(), now);
-        assert!(core.release(&granted, false, false, now).is_none());
+    fn what_a_late_copy_gets_after_a_minimum_hold_is_never_undone() {
+        let now = Boottime::now();
+        let (mut core, claim, grant) = given_back_before_its_copy_is_answered(with_minimum_hold(), now);
         core.acquired(&claim, now, Ok(Attempt::Granted(grant.clone())), now);
         core.released(&grant, &Ok(Released::Done), now);
         core.outbox().release.clear();
-        for late in [Attempt::Granted(grant.clone()), Attempt::queued(None, None)] {
-            core.acquired(&claim, now, Ok(late), now);
-            assert!(core.outbox().cancel.is_empty(), "its minimum hold is undone");
-        }
+        core.acquired(&claim, now, Ok(Attempt::queued(None, None)), now);
+        assert!(core.outbox().is_empty() && core.is_settled(), "its minimum hold is undone");
+        core.acquired(&claim, now, Ok(Attempt::Granted(grant.clone())), now);
+        assert!(core.outbox().cancel.is_empty(), "its minimum hold is undone");
         assert_eq!(std::mem::take(&mut core.outbox().release).len(), 1);
         core.released(&grant, &Ok(Released::NotHeld), now);
         assert!(core.is_settled());
+    }
+
+    /// A copy that the store works on after the cancellation would be granted to nobody, minimum hold and all.
+    #[test]
+    fn a_minimum_hold_that_nobody_got_is_undone_for_as_long_as_a_copy_may_come() {
+        let now = Boottime::now();
+        let (mut core, ticket, claim, _) = granted_before_its_copy_is_answered(with_minimum_hold(), now);
+        core.abandon(ticket, now);
+        assert_eq!(std::mem::take(&mut core.outbox().cancel).len(), 1);
+        core.cancelled(&claim, &Ok(()), now);
+        assert_eq!(std::mem::take(&mut core.outbox().cancel).len(), 1, "once is taken for enough");
+        core.cancelled(&claim, &Ok(()), now);
+        assert!(!core.is_settled(), "twice is taken for enough");
+    }
+
+    #[test]
+    fn a_minimum_hold_that_expired_unseen_is_undone_for_as_long_as_a_copy_may_come() {
+        let now = Boottime::now();
+        let terms = Terms { ttl: Some(Duration::from_secs(6)), ..with_minimum_hold() };
+        let mut core = core();
+        let (_, claim) = ask_on(&mut core, "x", terms, now);
+        core.acquired(&claim, now, Ok(Attempt::queued(None, None)), now);
+        core.event(Event::Hint(claim.name.clone()), now);
+        core.outbox().acquire.clear();
+        let grant = Grant { expiry: Expiry::In(Duration::from_millis(100)), ..grant(&claim, 7) };
+        core.event(Event::Granted(grant.clone(), None), now);
+        core.renewed(&grant, now, &Ok(Renewed::Lost(LossReason::Expired)), now);
+        assert_eq!(std::mem::take(&mut core.outbox().cancel).len(), 1);
+        core.cancelled(&claim, &Ok(()), now);
+        assert!(core.debts.contains_key(&claim.id), "once is taken for enough");
     }
 }

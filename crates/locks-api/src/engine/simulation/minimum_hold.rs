@@ -46,7 +46,7 @@ impl MinimumHolds {
         // Answers overtake each other, so the new one may be the earlier of two.
         for other in guards.iter() {
             let (first, second) = if other.token < token { (*other, new) } else { (new, *other) };
-            if second.granted_at < first.until && second.granted_at > first.granted_at {
+            if second.granted_at < first.until {
                 return Err(format!(
                     "minimum hold: {} of {lock} was granted {:?} before that of {} is over",
                     second.token,

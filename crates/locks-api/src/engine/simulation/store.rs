@@ -29,10 +29,12 @@ pub(super) enum Flaw {
     ReaderBesideWriter,
     /// It grants a lock before its minimum hold is over.
     ShortMinimumHold,
+    /// It says that a grant was taken back, and keeps it.
+    KeptRelease,
 }
 
 impl Flaw {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::NoGrace,
         Self::ResurrectingRenewal,
         Self::ReleaseByAnyone,
@@ -41,6 +43,7 @@ impl Flaw {
         Self::OnePermitTooMany,
         Self::ReaderBesideWriter,
         Self::ShortMinimumHold,
+        Self::KeptRelease,
     ];
 
     /// How the violation that it leads to begins.
@@ -51,6 +54,7 @@ impl Flaw {
             Self::ReusedToken => "token order",
             Self::LostWakeUp => "liveness",
             Self::ShortMinimumHold => "minimum hold",
+            Self::KeptRelease => "leftovers",
         }
     }
 }
@@ -188,6 +192,9 @@ impl Store {
         let Some(at) = row.held.iter().position(|held| held.grant.is_same_as(grant) || anyone) else {
             return Released::NotHeld;
         };
+        if self.flaw == Some(Flaw::KeptRelease) {
+            return Released::Done;
+        }
         let held = row.held.remove(at);
         self.freed(&grant.name, now);
         if held.ends > now { Released::Done } else { Released::NotHeld }
